@@ -1,0 +1,121 @@
+//! Waiting at one channel, with or without a deadline. What `send` and `recv` share; a wait at several channels is in
+//! `select`.
+
+use crate::hchan::Hchan;
+use crate::waitq::{Sudog, WaitQ};
+use gort_scheduler::g::{G, WaitReason};
+use gort_scheduler::proc::gopark;
+use gort_scheduler::sync::SpinLock;
+use gort_scheduler::time::clock::Nanos;
+use gort_scheduler::time::sleep::gopark_until;
+use std::ptr;
+use std::time::Duration;
+
+/// How long an operation may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// As long as it takes.
+    Forever,
+    /// Until then.
+    Until(Nanos),
+}
+
+impl Wait {
+    /// From now on for that long.
+    pub fn at_most(d: Duration) -> Wait {
+        match Nanos::now().after(d) {
+            Nanos::NEVER => Wait::Forever,
+            deadline => Wait::Until(deadline),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_timed(self) -> bool {
+        matches!(self, Wait::Until(_))
+    }
+}
+
+/// How a wait ended.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    Served,
+    Closed,
+    TimedOut,
+}
+
+/// Waits in `q` with `sg` until served, or the channel closes, or the deadline comes.
+///
+/// # Safety
+///
+/// `gp` is the caller, `q` a queue of `c`, whose lock is held and is released here. `sg` is a fresh sudog of `gp` that
+/// stays in place over the call, `is_select` exactly if `wait` has a deadline.
+#[inline]
+pub(crate) unsafe fn park(
+    gp: &'static G,
+    c: &Hchan,
+    q: &WaitQ,
+    sg: &Sudog,
+    wait: Wait,
+    reason: WaitReason,
+) -> Woken {
+    let lock = ptr::from_ref(&c.lock).cast_mut().cast::<()>();
+    // SAFETY: the sudog is in place until this function returns, and by then out of the queue; whoever dequeues it
+    // readies us, once (W3). The commit lets them at it.
+    unsafe {
+        match wait {
+            Wait::Until(deadline) => {
+                gp.begin_select();
+                q.enqueue(sg);
+                if !gopark_until(Some(chanparkcommit), lock, reason, deadline) {
+                    c.lock.lock();
+                    q.remove(sg);
+                    c.lock.unlock();
+                    return Woken::TimedOut;
+                }
+            }
+            Wait::No | Wait::Forever => {
+                q.enqueue(sg);
+                gopark(Some(chanparkcommit), lock, reason);
+            }
+        }
+    }
+    let served = gp.take_param();
+    debug_assert!(ptr::eq(served.cast(), sg), "woken by somebody who did not serve the wait");
+    if sg.success.get() { Woken::Served } else { Woken::Closed }
+}
+
+/// Off the stack: lets the other side at the channel.
+///
+/// # Safety
+///
+/// `lock` is the held lock of a channel.
+unsafe fn chanparkcommit(_gp: &'static G, lock: *mut ()) -> bool {
+    // SAFETY: the parked frame, whose handle keeps the channel alive, is left only after this unlock.
+    unsafe { (*lock.cast::<SpinLock>()).unlock() };
+    true
+}
+
+/// Waits for ever: an operation on a nil channel, a select without arms.
+pub fn block_forever(reason: WaitReason) -> ! {
+    loop {
+        // SAFETY: nobody learns of this wait, so nobody readies it.
+        unsafe { gopark(None, ptr::null_mut(), reason) };
+    }
+}
+
+/// Waits at a nil channel. Returns only for a deadline.
+pub fn wait_at_nil(wait: Wait, reason: WaitReason) {
+    match wait {
+        Wait::No => {}
+        Wait::Forever => block_forever(reason),
+        Wait::Until(deadline) => {
+            let gp = gort_scheduler::proc::getg();
+            gp.begin_select();
+            // SAFETY: nobody but the timer learns of this wait.
+            unsafe { gopark_until(None, ptr::null_mut(), reason, deadline) };
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `select!` and `select_biased!`.
+//!
+//! The macro reads its arms one by one into a list of `{ number name operand finish pattern body }`, and then writes
+//! one of:
+//!
+//! | arms | becomes |
+//! | --- | --- |
+//! | none, no default | a wait for ever |
+//! | none, default | the default's body |
+//! | one that receives | the receive, or with default the `try_recv` |
+//! | any others | the general select |
+//!
+//! The general form evaluates all operands and values in source order in the head of a `match`, which keeps what is
+//! temporary in them alive until the select is over and no longer; moves the outcomes out; and only then runs the
+//! chosen arm's body, in the caller's own function. So `break`, `continue`, `return` and `?` work in it, and it may
+//! assign to a variable that was an operand, because nothing borrows that any more.
+
+/// Waits for several channel operations at once and does one of them (Go's `select`).
+///
+/// ```text
+/// select! {
+///     recv(rx) -> v => expr,             // v: Option<T>; any irrefutable pattern
+///     send(ch, value) => expr,           // a closed Chan panics; on a Sender the error is dropped
+///     send(tx, value) -> res => expr,    // res: Result<(), SendError<T>>
+///     default => expr,                   // at most one, anywhere: what to do instead of waiting
+/// }
+/// ```
+///
+/// All channel operands and values are evaluated once, in source order, also those of arms that are not chosen. A
+/// channel operand that is a variable or a field is borrowed, and an arm may assign to it. Of several arms that are
+/// ready one is chosen uniformly at random. Nil channels are never ready; without arms, or with nil channels only and
+/// no `default`, the select blocks for ever. The whole is an expression. Up to 32 arms.
+///
+/// ```
+/// use gort::{chan, go, select};
+///
+/// let (numbers, quit) = (chan::<u32>(0), chan::<()>(0));
+/// let (tx, done) = (numbers.clone(), quit.clone());
+/// go!(move || {
+///     (0..3).for_each(|i| tx.send(i));
+///     done.close();
+/// });
+/// let mut sum = 0;
+/// loop {
+///     select! {
+///         recv(numbers) -> n => sum += n.unwrap(),
+///         recv(quit) -> _ => break,
+///     }
+/// }
+/// assert_eq!(sum, 3);
+/// ```
+#[macro_export]
+macro_rules! select {
+    ($($arms:tt)*) => {
+        $crate::__select!(@arms Random [] [] [
+            (0 a0) (1 a1) (2 a2) (3 a3) (4 a4) (5 a5) (6 a6) (7 a7) (8 a8) (9 a9) (10 a10)
+            (11 a11) (12 a12) (13 a13) (14 a14) (15 a15) (16 a16) (17 a17) (18 a18) (19 a19) (20 a20)
+            (21 a21) (22 a22) (23 a23) (24 a24) (25 a25) (26 a26) (27 a27) (28 a28) (29 a29) (30 a30)
+            (31 a31)
+        ] $($arms)*)
+    };
+}
+
+/// As [`select!`], but of several arms that are ready the first in source order is chosen.
+///
+/// ```
+/// let (urgent, other) = (gort::chan(1), gort::chan(1));
+/// urgent.send(1);
+/// other.send(2);
+/// let got = gort::select_biased! {
+///     recv(urgent) -> v => v,
+///     recv(other) -> v => v,
+/// };
+/// assert_eq!(got, Some(1));
+/// ```
+#[macro_export]
+macro_rules! select_biased {
+    ($($arms:tt)*) => {
+        $crate::__select!(@arms Source [] [] [
+            (0 a0) (1 a1) (2 a2) (3 a3) (4 a4) (5 a5) (6 a6) (7 a7) (8 a8) (9 a9) (10 a10)
+            (11 a11) (12 a12) (13 a13) (14 a14) (15 a15) (16 a16) (17 a17) (18 a18) (19 a19) (20 a20)
+            (21 a21) (22 a22) (23 a23) (24 a24) (25 a25) (26 a26) (27 a27) (28 a28) (29 a29) (30 a30)
+            (31 a31)
+        ] $($arms)*)
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __select {
+    // -- Reading: @arms ORDER [arms so far] [default so far] [free names] the rest --
+    (@arms $order:ident $done:tt $default:tt $free:tt , $($rest:tt)*) => {
+        $crate::__select!(@arms $order $done $default $free $($rest)*)
+    };
+    (@arms $order:ident $done:tt $default:tt $free:tt) => {
+        $crate::__select!(@write $order $done $default)
+    };
+    (@arms $order:ident $done:tt $default:tt [] $kind:ident ( $($operand:tt)* ) $($rest:tt)*) => {
+        compile_error!("select! takes at most 32 arms; use `Select` for more")
+    };
+    (@arms $order:ident $done:tt $default:tt $free:tt recv ( $c:expr $(,)? ) -> $p:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $order $done $default $free (recv $c, $p) $($rest)+)
+    };
+    (@arms $order:ident $done:tt $default:tt $free:tt send ( $c:expr, $v:expr $(,)? ) -> $p:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $order $done $default $free (send $c, $v, sent, $p) $($rest)+)
+    };
+    (@arms $order:ident $done:tt $default:tt $free:tt send ( $c:expr, $v:expr $(,)? ) => $($rest:tt)+) => {
+        $crate::__select!(@body $order $done $default $free (send $c, $v, sent_or_panic, _) $($rest)+)
+    };
+    (@arms $order:ident $done:tt [] $free:tt default => $($rest:tt)+) => {
+        $crate::__select!(@body $order $done [] $free (default) $($rest)+)
+    };
+    (@arms $order:ident $done:tt [$($default:tt)+] $free:tt default => $($rest:tt)+) => {
+        compile_error!("select! takes at most one `default`")
+    };
+    (@arms $order:ident $done:tt $default:tt $free:tt recv ( $($operand:tt)* ) => $($rest:tt)*) => {
+        compile_error!("an arm that receives binds what it gets: `recv(rx) -> value => ...`")
+    };
+    (@arms $order:ident $done:tt $default:tt $free:tt $($rest:tt)+) => {
+        compile_error!(concat!(
+            "expected `recv(rx) -> pattern => ...`, `send(tx, value) => ...`, `send(tx, value) -> pattern => ...` ",
+            "or `default => ...`, found `", stringify!($($rest)+), "`"
+        ))
+    };
+
+    // -- The body of the arm whose head is in parentheses --
+    (@body $order:ident $done:tt $default:tt $free:tt $head:tt $body:block $($rest:tt)*) => {
+        $crate::__select!(@add $order $done $default $free $head ($body) $($rest)*)
+    };
+    (@body $order:ident $done:tt $default:tt $free:tt $head:tt $body:expr, $($rest:tt)*) => {
+        $crate::__select!(@add $order $done $default $free $head ($body) $($rest)*)
+    };
+    (@body $order:ident $done:tt $default:tt $free:tt $head:tt $body:expr) => {
+        $crate::__select!(@add $order $done $default $free $head ($body))
+    };
+
+    (@add $order:ident [$($done:tt)*] $default:tt [($n:tt $a:ident) $($free:tt)*]
+        (recv $c:expr, $p:pat) ($body:expr) $($rest:tt)*) => {
+        $crate::__select!(@arms $order
+            [$($done)* { $n $a ($crate::__private::recv_arm(&$c)) received ($p) ($body) recv ($c) }]
+            $default [$($free)*] $($rest)*)
+    };
+    (@add $order:ident [$($done:tt)*] $default:tt [($n:tt $a:ident) $($free:tt)*]
+        (send $c:expr, $v:expr, $finish:ident, $p:pat) ($body:expr) $($rest:tt)*) => {
+        $crate::__select!(@arms $order
+            [$($done)* { $n $a ($crate::__private::send_arm(&$c, $v)) $finish ($p) ($body) send ($c) }]
+            $default [$($free)*] $($rest)*)
+    };
+    (@add $order:ident $done:tt [] $free:tt (default) ($body:expr) $($rest:tt)*) => {
+        $crate::__select!(@arms $order $done [($body)] $free $($rest)*)
+    };
+
+    // -- Writing --
+    (@write $order:ident [] []) => {
+        $crate::__private::block_forever()
+    };
+    (@write $order:ident [] [($default:expr)]) => {
+        $default
+    };
+    (@write $order:ident [{ $n:tt $a:ident $arm:tt received ($p:pat) ($body:expr) recv ($c:expr) }] []) => {{
+        let received = $crate::__private::recv_one(&$c);
+        let $p = received;
+        $body
+    }};
+    (@write $order:ident [{ $n:tt $a:ident $arm:tt received ($p:pat) ($body:expr) recv ($c:expr) }]
+        [($default:expr)]) => {{
+        let received = $crate::__private::try_recv_one(&$c);
+        match received {
+            ::core::option::Option::Some(received) => {
+                let $p = received;
+                $body
+            }
+            ::core::option::Option::None => $default,
+        }
+    }};
+    (@write $order:ident [$($arms:tt)+] []) => {
+        $crate::__select!(@general $order false ($crate::__private::no_arm()) $($arms)+)
+    };
+    (@write $order:ident [$($arms:tt)+] [($default:expr)]) => {
+        $crate::__select!(@general $order true ($default) $($arms)+)
+    };
+    (@general $order:ident $has_default:literal ($default:expr)
+        $({ $n:tt $a:ident ($arm:expr) $finish:ident ($p:pat) ($body:expr) $kind:ident ($c:expr) })+) => {{
+        let (chosen, ($($a,)+)) = match ($($arm,)+) {
+            ($(mut $a,)+) => {
+                let chosen = $crate::__private::select_arms(
+                    [$(&mut $a as &mut dyn $crate::__private::Arm),+],
+                    $has_default,
+                    $crate::__private::Order::$order,
+                );
+                (chosen, ($($a.$finish(),)+))
+            }
+        };
+        match chosen {
+            $(::core::option::Option::Some($n) => {
+                let $p = $crate::__private::outcome($a);
+                $body
+            })+
+            _ => $default,
+        }
+    }};
+}

@@ -1,0 +1,103 @@
+//! Sending (Go's `chansend`). Reads side by side with `recv`.
+//!
+//! 1. Without the lock: a send that may not wait finds the open channel full.
+//! 2. A receiver waits: the element goes straight into its frame; the buffer is passed over (it is empty, H2).
+//! 3. Room in the buffer: the element goes to its tail.
+//! 4. Neither: the sender waits in `sendq`, its element in its own frame, where a receiver fetches it.
+//!
+//! A nil channel, the first step of Go's function, is the handle's business: it has no `Hchan`.
+//!
+//! What the outside may rely on: a send happens before the receive of its element completes. The lock orders the
+//! buffer; a hand-over between frames is ordered by the lock and by `goready`.
+
+use crate::hchan::Hchan;
+use crate::park::{Wait, Woken, park};
+use crate::waitq::{self, Sudog};
+use gort_scheduler::g::WaitReason;
+use gort_scheduler::proc::getg;
+use std::ptr;
+
+/// How a send ended. Except for `Sent` the element is still the caller's.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The element is gone.
+    Sent,
+    /// It would have had to wait.
+    Full,
+    /// The channel is closed, or has no receiver left.
+    Closed,
+    /// The deadline came first.
+    TimedOut,
+}
+
+/// Sends the element at `elem`, of `size` bytes (the channel's `elemsize`, as a constant where it is known).
+///
+/// # Safety
+///
+/// `elem` holds an element of the channel's type, which the caller gives away if the answer is `Sent`.
+#[inline(always)]
+pub unsafe fn chansend(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Sent {
+    // Step 1. One moment is enough: see `Hchan`.
+    if wait == Wait::No && !c.refuses_sends() && c.full() {
+        return Sent::Full;
+    }
+    c.lock.lock();
+    if c.refuses_sends() {
+        c.lock.unlock();
+        return Sent::Closed;
+    }
+    // SAFETY: under the lock; `elem` by the caller's promise.
+    unsafe {
+        // Step 2.
+        if let Some(sg) = c.recvq.dequeue() {
+            send_direct(sg, elem, size);
+            c.lock.unlock();
+            waitq::ready(sg);
+            return Sent::Sent;
+        }
+        // Step 3.
+        if c.qcount() < c.dataqsiz {
+            c.buf_put(elem, size);
+            c.lock.unlock();
+            return Sent::Sent;
+        }
+    }
+    if wait == Wait::No {
+        c.lock.unlock();
+        return Sent::Full;
+    }
+    // SAFETY: the lock is held, `elem` stays in the caller's frame.
+    unsafe { send_wait(c, elem, wait) }
+}
+
+/// Moves the element into a receiver's frame.
+///
+/// # Safety
+///
+/// `sg` was dequeued from `recvq` by the caller, who gives the element away.
+#[inline(always)]
+pub(crate) unsafe fn send_direct(sg: *const Sudog, elem: *const u8, size: usize) {
+    // SAFETY: the receiver is parked, so its place is the waker's until it is readied (W3).
+    unsafe {
+        ptr::copy_nonoverlapping(elem, (*sg).elem, size);
+        (*sg).success.set(true);
+    }
+}
+
+/// Step 4.
+///
+/// # Safety
+///
+/// The channel's lock is held, and is released here; `elem` as for [`chansend`].
+#[inline(never)]
+unsafe fn send_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
+    let gp = getg();
+    let sg = Sudog::new(gp, elem, wait.is_timed());
+    // SAFETY: the sudog stays in this frame until it has been dequeued or removed.
+    match unsafe { park(gp, c, &c.sendq, &sg, wait, WaitReason::ChanSend) } {
+        Woken::Served => Sent::Sent,
+        Woken::Closed => Sent::Closed,
+        Woken::TimedOut => Sent::TimedOut,
+    }
+}

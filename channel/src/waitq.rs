@@ -1,0 +1,223 @@
+//! [`Sudog`] and [`WaitQ`]: who waits at a channel.
+//!
+//! A sudog is one wait of one goroutine (or plain thread) at one channel, and lies in the frame of the operation that
+//! parks. A wait queue is a doubly linked list of them, first come, first served.
+//!
+//! W1: A queue and the links of the sudogs in it are touched under the channel's lock only; [`WaitQ::is_empty`] may
+//! look without it.
+//!
+//! W2: A sudog in a queue is alive. Its frame is left only after the sudog was taken out: by the waker ([`WaitQ::dequeue`],
+//! which leaves `linked` false) or by its own goroutine under the lock ([`WaitQ::remove`]).
+//!
+//! W3: Whoever dequeues a sudog has the right to ready its goroutine, once: for a wait on several things because it
+//! has won `win_select`, for a simple wait because a sudog is dequeued once. Until it is readied, `elem` and
+//! `success` are the waker's.
+
+use gort_scheduler::g::G;
+use gort_scheduler::sync::atomic::{AtomicPtr, Ordering};
+use std::cell::Cell;
+use std::ptr;
+
+/// One wait; see the module.
+#[derive(Debug)]
+pub struct Sudog {
+    /// Who waits.
+    pub g: &'static G,
+    /// The value to be sent, or the place to be filled; in the waiter's frame.
+    pub elem: *mut u8,
+    /// The goroutine waits for something else besides: its waker must win its select.
+    pub is_select: bool,
+    /// True if it was served, false if the channel closed. Written by the waker before it readies.
+    pub success: Cell<bool>,
+    linked: Cell<bool>,
+    next: Cell<*const Sudog>,
+    prev: Cell<*const Sudog>,
+}
+
+impl Sudog {
+    /// A wait that is in no queue.
+    #[inline]
+    pub fn new(g: &'static G, elem: *mut u8, is_select: bool) -> Sudog {
+        Sudog {
+            g,
+            elem,
+            is_select,
+            success: Cell::new(false),
+            linked: Cell::new(false),
+            next: Cell::new(ptr::null()),
+            prev: Cell::new(ptr::null()),
+        }
+    }
+}
+
+/// A queue of waits; see the module.
+#[derive(Debug)]
+pub struct WaitQ {
+    first: AtomicPtr<Sudog>,
+    last: Cell<*const Sudog>,
+}
+
+impl WaitQ {
+    /// An empty queue.
+    pub fn new() -> WaitQ {
+        WaitQ { first: AtomicPtr::new(ptr::null_mut()), last: Cell::new(ptr::null()) }
+    }
+
+    /// True if nobody waits. Without the lock: at some moment.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        // ORDERING: Acquire, pairs with the Release in `set_first`: who sees a waiter gone sees why.
+        self.first.load(Ordering::Acquire).is_null()
+    }
+
+    #[inline]
+    fn first(&self) -> *const Sudog {
+        // Relaxed: under the lock.
+        self.first.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set_first(&self, sg: *const Sudog) {
+        self.first.store(sg.cast_mut(), Ordering::Release);
+    }
+
+    /// Puts a wait at the end.
+    ///
+    /// # Safety
+    ///
+    /// Under the channel's lock. `sg` is in no queue, and stays in place until it has been taken out.
+    #[inline]
+    pub unsafe fn enqueue(&self, sg: *const Sudog) {
+        // SAFETY: the caller's promise, and W2 for the one that was last.
+        unsafe {
+            let last = self.last.get();
+            (*sg).linked.set(true);
+            (*sg).next.set(ptr::null());
+            (*sg).prev.set(last);
+            if last.is_null() {
+                self.set_first(sg);
+            } else {
+                (*last).next.set(sg);
+            }
+            self.last.set(sg);
+        }
+    }
+
+    /// Takes out the first wait that is still open; the caller must serve and ready it (W3).
+    ///
+    /// # Safety
+    ///
+    /// Under the channel's lock.
+    #[inline]
+    pub unsafe fn dequeue(&self) -> Option<*const Sudog> {
+        loop {
+            let sg = self.first();
+            if sg.is_null() {
+                return None;
+            }
+            // SAFETY: W2.
+            unsafe {
+                self.unlink(sg);
+                // One that waits for several things may have been served elsewhere, and not come here yet to leave.
+                if !(*sg).is_select || (*sg).g.win_select() {
+                    return Some(sg);
+                }
+            }
+        }
+    }
+
+    /// Takes a wait out, if it is still in.
+    ///
+    /// # Safety
+    ///
+    /// Under the channel's lock, by the goroutine whose wait it is; `sg` was put into this queue.
+    #[inline]
+    pub unsafe fn remove(&self, sg: *const Sudog) {
+        // SAFETY: the caller's own sudog.
+        unsafe {
+            if (*sg).linked.get() {
+                self.unlink(sg);
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Under the channel's lock; `sg` is in this queue.
+    #[inline]
+    unsafe fn unlink(&self, sg: *const Sudog) {
+        // SAFETY: the sudog and its neighbours are in the queue (W2).
+        unsafe {
+            let (prev, next) = ((*sg).prev.get(), (*sg).next.get());
+            if prev.is_null() {
+                self.set_first(next);
+            } else {
+                (*prev).next.set(next);
+            }
+            if next.is_null() {
+                self.last.set(prev);
+            } else {
+                (*next).prev.set(prev);
+            }
+            (*sg).linked.set(false);
+        }
+    }
+}
+
+/// Waits that were taken out under the lock, to be readied after it: last in, first out, as in Go's `closechan`.
+#[must_use]
+#[derive(Debug)]
+pub struct ReadyList {
+    head: *const Sudog,
+}
+
+impl ReadyList {
+    /// Nobody.
+    pub fn new() -> ReadyList {
+        ReadyList { head: ptr::null() }
+    }
+
+    /// Takes over all open waits of a queue, unserved.
+    ///
+    /// # Safety
+    ///
+    /// Under the channel's lock.
+    pub unsafe fn take_all(&mut self, q: &WaitQ) {
+        // SAFETY: under the lock; dequeued sudogs are ours (W3), so their links are free for this list.
+        unsafe {
+            while let Some(sg) = q.dequeue() {
+                (*sg).success.set(false);
+                (*sg).next.set(self.head);
+                self.head = sg;
+            }
+        }
+    }
+
+    /// Readies them. The channel's lock is open.
+    pub fn ready_all(self) {
+        let mut sg = self.head;
+        while !sg.is_null() {
+            // SAFETY: ours until readied (W3); the link is read before that.
+            unsafe {
+                let next = (*sg).next.get();
+                ready(sg);
+                sg = next;
+            }
+        }
+    }
+}
+
+/// Readies the goroutine of a dequeued wait, which has been served or told that it was not.
+///
+/// # Safety
+///
+/// The caller has dequeued `sg` and not readied it yet (W3).
+#[inline]
+pub unsafe fn ready(sg: *const Sudog) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let g = (*sg).g;
+        g.set_param(sg.cast_mut().cast());
+        gort_scheduler::proc::goready(g);
+    }
+}

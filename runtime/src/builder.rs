@@ -1,0 +1,225 @@
+//! [`Runtime`]: a scheduler of one's own, beside the global one.
+
+use crate::go::{JoinHandle, spawn_with};
+use gort_scheduler::config::{Config, PanicPolicy};
+use gort_scheduler::proc::newproc::Options;
+use gort_scheduler::proc::shutdown::shutdown;
+use gort_scheduler::proc::{getg, spawn_unchecked};
+use gort_scheduler::sched::Sched;
+use std::io;
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+/// A scheduler of one's own, with its own goroutines and limits. Most programs need none: [`go`](crate::go()) and
+/// [`run`](crate::run) use the global one.
+///
+/// Dropping it is [`Runtime::shutdown_timeout`] with no time to wait.
+///
+/// ```
+/// let rt = gort::Runtime::builder().max_procs(2).build()?;
+/// let sum = rt.run(|| {
+///     let ch = gort::chan(0);
+///     for i in 1..=3 {
+///         gort::go!(ch.clone().send(i));
+///     }
+///     ch.iter().take(3).sum::<i32>()
+/// });
+/// assert_eq!(sum, 6);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Runtime {
+    sched: &'static Sched,
+}
+
+/// The settings of a [`Runtime`]. From [`Runtime::builder`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct RuntimeBuilder {
+    config: Config,
+}
+
+impl RuntimeBuilder {
+    /// How many goroutines run at once (`GOMAXPROCS`). By default as many as the CPUs that this process may use.
+    ///
+    /// ```
+    /// assert!(gort::Runtime::builder().max_procs(0).build().is_err());
+    /// ```
+    pub fn max_procs(mut self, n: usize) -> RuntimeBuilder {
+        self.config.max_procs = n;
+        self
+    }
+
+    /// Usable bytes of a goroutine's stack, from 16 KiB to 1 GiB; at least that much. Only touched pages cost memory.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().stack_size(1 << 20).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
+        self.config.stack_size = bytes;
+        self
+    }
+
+    /// The name of the OS threads, `gort` by default; the system shows its first 15 bytes.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().thread_name("crawler").build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn thread_name(mut self, name: impl Into<String>) -> RuntimeBuilder {
+        self.config.thread_name = name.into();
+        self
+    }
+
+    /// What happens when a goroutine panics; [`PanicPolicy::Contain`] by default.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().panic_policy(gort::PanicPolicy::Abort).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn panic_policy(mut self, policy: PanicPolicy) -> RuntimeBuilder {
+        self.config.panic_policy = policy;
+        self
+    }
+
+    /// For tests: goroutines that become ready are run in random order, so that a program that counts on the usual
+    /// order shows it.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().max_procs(1).random_order(42).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn random_order(mut self, seed: u64) -> RuntimeBuilder {
+        self.config.random_order = Some(seed);
+        self
+    }
+
+    /// Starts the runtime. OS threads are made when there is work for them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` naming the setting that is out of range.
+    ///
+    /// ```
+    /// let err = gort::Runtime::builder().stack_size(1).build().unwrap_err();
+    /// assert!(err.to_string().contains("stack size of 1 bytes"));
+    /// ```
+    pub fn build(self) -> io::Result<Runtime> {
+        match Sched::start(self.config) {
+            Ok(sched) => Ok(Runtime { sched }),
+            Err(e) => Err(io::Error::new(io::ErrorKind::InvalidInput, e)),
+        }
+    }
+}
+
+impl Runtime {
+    /// The default settings, to be changed.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    pub(crate) fn over(sched: &'static Sched) -> Runtime {
+        Runtime { sched }
+    }
+
+    pub(crate) fn sched(&self) -> &'static Sched {
+        self.sched
+    }
+
+    /// Runs `f` as a main goroutine of this runtime and blocks until it is done. What it spawned may go on after.
+    ///
+    /// # Panics
+    ///
+    /// With f's panic.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().build()?;
+    /// let mut n = 1;
+    /// rt.run(|| n += 1); // f may borrow
+    /// assert_eq!(n, 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn run<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T,
+    {
+        let options = Options { name: Some("main".into()), quiet: true, ..Options::default() };
+        // SAFETY: the caller is blocked until the goroutine has ended, so what `f` borrows outlives it, and its
+        // caller cannot touch meanwhile what is not Send: f, all that it owns, and its result are used by one
+        // thread at a time, with a hand-over before and after. What belongs to one OS thread by its nature is
+        // the user's business, as for every goroutine (docs/safety.md).
+        let main = unsafe { spawn_unchecked(self.sched, options, f) };
+        main.join().unwrap_or_else(|payload| resume_unwind(payload))
+    }
+
+    /// Starts a goroutine of this runtime, from wherever the caller is.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().build()?;
+    /// assert_eq!(rt.go(|| 6 * 7).join().unwrap(), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn go<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_with(self.sched, Options::default(), f)
+    }
+
+    /// How many goroutines of this runtime exist: spawned and not ended.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().build()?;
+    /// assert_eq!(rt.num_goroutines(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn num_goroutines(&self) -> usize {
+        self.sched.num_goroutines()
+    }
+
+    /// Ends the runtime: refuses new goroutines, waits for at most `d` for those that exist, and stops the rest at
+    /// their next scheduling point. How many were abandoned.
+    ///
+    /// An abandoned goroutine never runs again; it is not unwound, and what it owns is leaked, as in Go when main
+    /// returns. Goroutines that never ran are dropped, closure and all, and not counted.
+    ///
+    /// # Panics
+    ///
+    /// When it is called on one of its own goroutines.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let rt = gort::Runtime::builder().build()?;
+    /// rt.go(|| gort::Chan::<()>::nil().recv());
+    /// rt.go(|| gort::time::sleep(Duration::from_millis(1)));
+    /// assert_eq!(rt.shutdown_timeout(Duration::from_millis(100)), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn shutdown_timeout(self, d: Duration) -> usize {
+        let sched = self.sched;
+        std::mem::forget(self);
+        end(sched, d)
+    }
+}
+
+#[track_caller]
+fn end(sched: &'static Sched, d: Duration) -> usize {
+    let own = getg().sched().is_some_and(|s| std::ptr::eq(s, sched));
+    assert!(!own, "a runtime cannot be shut down, or dropped, by one of its own goroutines");
+    shutdown(sched, d)
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        end(self.sched, Duration::ZERO);
+    }
+}

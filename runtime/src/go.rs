@@ -1,0 +1,211 @@
+//! Starting goroutines: [`go`](go()), [`Builder`], [`JoinHandle`], and what a goroutine can ask of its scheduler.
+
+use crate::global::{current, current_if_any, global};
+use gort_scheduler::class_of;
+use gort_scheduler::g::GoroutineId;
+use gort_scheduler::proc::newproc::Options;
+use gort_scheduler::proc::{self, Goroutine, getg};
+use gort_scheduler::sched::Sched;
+use std::fmt;
+use std::io;
+
+/// Starts a goroutine that runs `f` (Go's `go f()`): on the caller's runtime if it is a goroutine, else on the global
+/// one, which is started when it is first needed. The [`go!`](crate::go!) macro has more forms.
+///
+/// A panic in it is reported on stderr, handed to [`JoinHandle::join`], and leaves the others running.
+///
+/// # Panics
+///
+/// When the caller's runtime is being shut down.
+///
+/// ```
+/// let h = gort::go(|| 6 * 7);
+/// assert_eq!(h.join().unwrap(), 42);
+/// ```
+#[track_caller]
+#[inline]
+pub fn go<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    spawn_with(current(), Options::default(), f)
+}
+
+#[track_caller]
+#[inline]
+pub(crate) fn spawn_with<F, T>(sched: &'static Sched, options: Options, f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    JoinHandle(proc::spawn(sched, options, f))
+}
+
+/// A goroutine's options, as `std::thread::Builder` has a thread's.
+///
+/// ```
+/// let h = gort::Builder::new().name("adder").stack_size(1 << 20).go(|| 1 + 1)?;
+/// assert_eq!(h.join().unwrap(), 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Builder {
+    name: Option<String>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// No name, the runtime's stack size.
+    ///
+    /// ```
+    /// gort::Builder::new().go(|| ()).unwrap().join().unwrap();
+    /// ```
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Names the goroutine, for reports.
+    ///
+    /// ```
+    /// gort::Builder::new().name("worker").go(|| ()).unwrap().join().unwrap();
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Usable bytes of its stack, from 16 KiB to 1 GiB; at least that much.
+    ///
+    /// ```
+    /// assert!(gort::Builder::new().stack_size(1).go(|| ()).is_err());
+    /// ```
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Starts the goroutine, as [`go`](go()) does.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when the stack size is out of range.
+    ///
+    /// # Panics
+    ///
+    /// When the caller's runtime is being shut down.
+    ///
+    /// ```
+    /// assert_eq!(gort::Builder::new().go(|| 1).unwrap().join().unwrap(), 1);
+    /// ```
+    #[track_caller]
+    pub fn go<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        if let Some(Err(e)) = self.stack_size.map(class_of) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, e));
+        }
+        let options = Options {
+            name: self.name.map(String::into_boxed_str),
+            stack_size: self.stack_size,
+            ..Options::default()
+        };
+        Ok(spawn_with(current(), options, f))
+    }
+}
+
+/// The handle to a goroutine and to what it returns. Dropping it detaches the goroutine.
+///
+/// ```
+/// let h = gort::go!(|| "done");
+/// assert_eq!(h.join().unwrap(), "done");
+/// ```
+pub struct JoinHandle<T>(Goroutine<T>);
+
+impl<T> JoinHandle<T> {
+    /// Waits until the goroutine has ended: parks the calling goroutine, or blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// The payload of the panic that ended it, as for `std::thread`; a message, if its runtime was shut down before
+    /// it ran.
+    ///
+    /// ```
+    /// let h = gort::go!(|| -> i32 { panic!("oh") });
+    /// assert_eq!(h.join().unwrap_err().downcast_ref::<&str>(), Some(&"oh"));
+    /// ```
+    pub fn join(self) -> std::thread::Result<T> {
+        self.0.join()
+    }
+
+    /// True once the goroutine has ended, and `join` does not block.
+    ///
+    /// ```
+    /// let (ch, h) = { let ch = gort::chan::<()>(0); (ch.clone(), gort::go!(ch.recv())) };
+    /// assert!(!h.is_finished());
+    /// ch.close();
+    /// assert_eq!(h.join().unwrap(), None);
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// The goroutine's number.
+    ///
+    /// ```
+    /// let h = gort::go!(|| gort::goroutine_id());
+    /// let id = h.id();
+    /// assert_eq!(h.join().unwrap(), Some(id));
+    /// ```
+    pub fn id(&self) -> GoroutineId {
+        self.0.id()
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// Gives way to other goroutines (Go's `runtime.Gosched`); on a plain thread, to other threads.
+///
+/// ```
+/// gort::run(|| gort::yield_now());
+/// ```
+pub fn yield_now() {
+    proc::gosched();
+}
+
+/// How many goroutines of the caller's runtime exist, its main one included; on a plain thread, of the global one.
+///
+/// ```
+/// assert_eq!(gort::Runtime::builder().build()?.run(gort::num_goroutines), 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn num_goroutines() -> usize {
+    current_if_any().map_or(0, Sched::num_goroutines)
+}
+
+/// How many goroutines of the caller's runtime can run at once (`GOMAXPROCS`); on a plain thread, of the global one.
+///
+/// ```
+/// assert!(gort::max_procs() >= 1);
+/// ```
+pub fn max_procs() -> usize {
+    getg().sched().unwrap_or_else(|| global().sched()).max_procs()
+}
+
+/// The number of the calling goroutine; `None` on a plain thread.
+///
+/// ```
+/// assert!(gort::goroutine_id().is_none());
+/// assert!(gort::run(gort::goroutine_id).is_some());
+/// ```
+pub fn goroutine_id() -> Option<GoroutineId> {
+    let gp = getg();
+    gp.sched().map(|_| gp.id())
+}

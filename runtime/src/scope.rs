@@ -1,0 +1,206 @@
+//! [`scope`]: goroutines that borrow from their caller's frame, in the shape of `std::thread::scope`.
+//!
+//! The scope counts its goroutines, and does not return before the count is zero, whatever way its body ends. What a
+//! goroutine returns lies in a packet that it shares with its handle; it lets go of the packet before it is counted
+//! out, so whatever is left of the result by then is dropped by the handle, inside the scope.
+
+use crate::global::current;
+use gort_scheduler::g::{GoroutineId, WaitReason};
+use gort_scheduler::gate::Gate;
+use gort_scheduler::proc::newproc::{Options, report_panic};
+use gort_scheduler::proc::{Goroutine, spawn_unchecked};
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many goroutines of a scope are left, and whether one panicked that nobody joined.
+#[derive(Debug)]
+struct Shared {
+    left: Gate<usize>,
+    panicked: AtomicBool,
+}
+
+impl Shared {
+    fn begin(&self) {
+        self.left.update(|n| {
+            *n += 1;
+            ((), false)
+        });
+    }
+
+    fn end(&self) {
+        self.left.update(|n| {
+            *n -= 1;
+            ((), *n == 0)
+        });
+    }
+}
+
+/// Where goroutines that borrow are started. From [`scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    shared: Arc<Shared>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// A goroutine's result on its way to the handle.
+struct Packet<T> {
+    outcome: Mutex<Option<std::thread::Result<T>>>,
+    shared: Arc<Shared>,
+}
+
+impl<T> Packet<T> {
+    fn take(&self) -> Option<std::thread::Result<T>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<T> Drop for Packet<T> {
+    fn drop(&mut self) {
+        let unread = self.take();
+        if matches!(unread, Some(Err(_))) {
+            self.shared.panicked.store(true, Ordering::Relaxed);
+        }
+        // A result whose drop panics has nowhere else to go.
+        if catch_unwind(AssertUnwindSafe(|| drop(unread))).is_err() {
+            self.shared.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs `f` with a [`Scope`], in which goroutines may borrow from the caller's frame, and returns when all of them
+/// have ended.
+///
+/// # Panics
+///
+/// With f's panic; else `a scoped goroutine panicked`, if one did whose handle was not joined.
+///
+/// ```
+/// let mut v = vec![1, 2, 3];
+/// let sum = gort::scope(|s| {
+///     let h = s.go(|| v.iter().sum::<i32>());
+///     h.join().unwrap()
+/// });
+/// v.push(sum);
+/// assert_eq!(v, [1, 2, 3, 6]);
+/// ```
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let scope = Scope {
+        shared: Arc::new(Shared { left: Gate::new(0), panicked: AtomicBool::new(false) }),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    scope.shared.left.wait(WaitReason::Semacquire, |&left| left == 0);
+    match result {
+        Err(payload) => resume_unwind(payload),
+        Ok(_) if scope.shared.panicked.load(Ordering::Relaxed) => panic!("a scoped goroutine panicked"),
+        Ok(value) => value,
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Starts a goroutine that may borrow what outlives the scope. It may start others in the scope.
+    ///
+    /// ```
+    /// let text = String::from("borrowed");
+    /// gort::scope(|s| {
+    ///     s.go(|| assert_eq!(text.len(), 8));
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn go<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        let packet = Arc::new(Packet { outcome: Mutex::new(None), shared: self.shared.clone() });
+        let shared = self.shared.clone();
+        let body = {
+            let packet = packet.clone();
+            move || {
+                let outcome = catch_unwind(AssertUnwindSafe(f));
+                if outcome.is_err() {
+                    report_panic();
+                }
+                *packet.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                drop(packet);
+                shared.end();
+            }
+        };
+        self.shared.begin();
+        // SAFETY: `scope` waits until the body has come to its end, by which time it holds nothing of 'scope any more;
+        // its own result is (). F and T are Send.
+        let goroutine = unsafe { spawn_unchecked(current(), Options::default(), body) };
+        ScopedJoinHandle { goroutine, packet, scope: PhantomData }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+/// The handle to a goroutine of a [`Scope`]. Dropping it detaches the goroutine from it, not from the scope.
+pub struct ScopedJoinHandle<'scope, T> {
+    goroutine: Goroutine<()>,
+    packet: Arc<Packet<T>>,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits until the goroutine has ended, as [`JoinHandle::join`](crate::JoinHandle::join).
+    ///
+    /// # Errors
+    ///
+    /// The payload of its panic.
+    ///
+    /// ```
+    /// let n = gort::scope(|s| s.go(|| 7).join().unwrap());
+    /// assert_eq!(n, 7);
+    /// ```
+    pub fn join(self) -> std::thread::Result<T> {
+        let lost =
+            || Err(Box::new("the runtime was shut down before the goroutine ran") as Box<dyn Any + Send>);
+        match self.goroutine.join() {
+            Ok(()) => self.packet.take().unwrap_or_else(lost),
+            Err(payload) => Err(payload),
+        }
+    }
+
+    /// True once the goroutine has ended, and `join` does not block.
+    ///
+    /// ```
+    /// gort::scope(|s| {
+    ///     let h = s.go(|| ());
+    ///     while !h.is_finished() {
+    ///         gort::yield_now();
+    ///     }
+    /// });
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        self.goroutine.is_finished()
+    }
+
+    /// The goroutine's number.
+    ///
+    /// ```
+    /// gort::scope(|s| assert_eq!(s.go(gort::goroutine_id).id().to_string().is_empty(), false));
+    /// ```
+    pub fn id(&self) -> GoroutineId {
+        self.goroutine.id()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+//! Waiting for each other without a channel.
+
+mod waitgroup;
+
+pub use waitgroup::WaitGroup;

@@ -1,0 +1,48 @@
+//! Time: waiting for it, and channels that tell it.
+
+use crate::global::current;
+use gort_channel::{Receiver, channel};
+use gort_scheduler::time::clock::Nanos;
+use gort_scheduler::time::sleep::{call_at, sleep_until};
+use std::time::{Duration, Instant};
+
+/// Sleeps for at least `d` (Go's `time.Sleep`): parks the goroutine, or blocks the plain thread. Zero returns at once;
+/// `Duration::MAX` is for ever.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let start = Instant::now();
+/// gort::time::sleep(Duration::from_millis(2));
+/// assert!(start.elapsed() >= Duration::from_millis(2));
+/// ```
+pub fn sleep(d: Duration) {
+    if !d.is_zero() {
+        sleep_until(Nanos::now().after(d));
+    }
+}
+
+/// A channel that receives the time once, after `d` (Go's `time.After`). It is never closed; after `Duration::MAX`,
+/// which is for ever, nothing comes.
+///
+/// ```
+/// use std::time::Duration;
+/// let ch = gort::chan::<i32>(0);
+/// let late = gort::select! {
+///     recv(ch) -> _ => false,
+///     recv(gort::time::after(Duration::from_millis(1))) -> _ => true,
+/// };
+/// assert!(late);
+/// ```
+pub fn after(d: Duration) -> Receiver<Instant> {
+    let (tx, rx) = channel(1);
+    let fire = move || {
+        // There is room for the one value; without a receiver it has nowhere to go.
+        let _ = tx.try_send(Instant::now());
+        tx.leave_open();
+    };
+    match Nanos::now().after(d) {
+        _ if d.is_zero() => fire(),
+        deadline => call_at(current(), deadline, Box::new(fire)),
+    }
+    rx
+}

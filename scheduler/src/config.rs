@@ -1,0 +1,84 @@
+//! What a scheduler is told when it is built.
+
+use crate::stack::arena::{self, StackSizeError};
+use std::fmt;
+
+/// More Ps than this help nobody, and each costs memory.
+pub const MAX_PROCS: usize = 4096;
+
+/// What happens when a goroutine panics and nobody catches it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PanicPolicy {
+    /// It is reported and handed to `join`; the rest goes on, as with `std::thread`.
+    #[default]
+    Contain,
+    /// It is reported and ends the process with status 2, as in Go.
+    Abort,
+}
+
+/// The settings of a scheduler. All fields have usable defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many goroutines run at once (`GOMAXPROCS`).
+    pub max_procs: usize,
+    /// Usable bytes of a goroutine's stack unless it asks for its own size.
+    pub stack_size: usize,
+    /// The name of the OS threads.
+    pub thread_name: String,
+    /// See [`PanicPolicy`].
+    pub panic_policy: PanicPolicy,
+    /// Testing aid: ready goroutines in random order, from this seed.
+    pub random_order: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            max_procs: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            stack_size: arena::DEFAULT_STACK,
+            thread_name: "gort".to_owned(),
+            panic_policy: PanicPolicy::default(),
+            random_order: None,
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// `max_procs` is 0 or above [`MAX_PROCS`].
+    MaxProcs(usize),
+    /// The stack size is out of range.
+    StackSize(StackSizeError),
+    /// The thread name holds a NUL byte.
+    ThreadName,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::MaxProcs(n) => write!(f, "max_procs of {n} is outside 1..={MAX_PROCS}"),
+            ConfigError::StackSize(e) => e.fmt(f),
+            ConfigError::ThreadName => f.write_str("the thread name holds a NUL byte"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Says what cannot be.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.max_procs == 0 || self.max_procs > MAX_PROCS {
+            return Err(ConfigError::MaxProcs(self.max_procs));
+        }
+        if self.thread_name.contains('\0') {
+            return Err(ConfigError::ThreadName);
+        }
+        arena::class_of(self.stack_size).map(|_| ()).map_err(ConfigError::StackSize)
+    }
+}

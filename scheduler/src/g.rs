@@ -1,0 +1,420 @@
+//! [`G`]: a goroutine, or a plain OS thread that takes part in one of our operations.
+//!
+//! A status is an owner: it says where the G is, and who may touch its stack.
+//!
+//! | status | where it is | its stack belongs to |
+//! | --- | --- | --- |
+//! | `Idle` | in a G pool, or being made by its spawner | it has none |
+//! | `Runnable` | in exactly one run queue, `runnext`, the injector, or on its way there | nobody, until the M that takes it out |
+//! | `Running` | on one M | that M |
+//! | `Syscall` | on one M that has given up its P | that M |
+//! | `Waiting` | in the wait queues or timers that its park put it in | nobody; whoever owns the right to ready it may make it Runnable |
+//! | `Dead` | finished; its result waits for the `Join` | it has none |
+//!
+//! ```text
+//!   Idle -> Runnable -> Running -> Dead -> Idle
+//!              ^  ^        |  |
+//!              |  +--------+  |  gosched, preempted, a park that its commit called off
+//!              +-- Waiting <--+  gopark; goready
+//! ```
+//!
+//! I1: Every transition is made by the one owner of the old status, in [`casgstatus`], which checks it. It needs no
+//! read-modify-write: the hand-over from owner to owner (a queue, a lock) orders the plain loads and stores.
+//!
+//! I2: The memory of a G is never freed, only recycled (`gpool`). A late look at a G (a dump, sysmon's preempt flag)
+//! reads atomics of another goroutine at worst.
+//!
+//! A plain thread's G has no stack of ours and is never in a run queue: it is `Running` or `Waiting`, and readying
+//! it wakes the thread.
+
+use crate::m::M;
+use crate::note::Note;
+use crate::sched::Sched;
+#[cfg(not(loom))]
+use crate::stack::Stack;
+use crate::sync::Spinning;
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::panic::Location;
+
+/// Where a goroutine is in its life; see the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Not made yet, or done with.
+    Idle,
+    /// In a run queue.
+    Runnable,
+    /// On an M.
+    Running,
+    /// On an M without a P.
+    Syscall,
+    /// Parked.
+    Waiting,
+    /// Finished, not collected yet.
+    Dead,
+}
+
+impl Status {
+    fn from_u8(n: u8) -> Status {
+        [Status::Idle, Status::Runnable, Status::Running, Status::Syscall, Status::Waiting, Status::Dead]
+            [n as usize]
+    }
+}
+
+/// Why a goroutine waits, in Go's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum WaitReason {
+    /// No reason given.
+    Zero,
+    /// A receive.
+    ChanReceive,
+    /// A send.
+    ChanSend,
+    /// A receive from a nil channel.
+    ChanReceiveNilChan,
+    /// A send to a nil channel.
+    ChanSendNilChan,
+    /// A select.
+    Select,
+    /// A select with no arms.
+    SelectNoCases,
+    /// A sleep.
+    Sleep,
+    /// A semaphore.
+    Semacquire,
+    /// A wait group.
+    SyncWaitGroupWait,
+    /// A join.
+    Join,
+}
+
+impl WaitReason {
+    const ALL: [WaitReason; 11] = [
+        WaitReason::Zero,
+        WaitReason::ChanReceive,
+        WaitReason::ChanSend,
+        WaitReason::ChanReceiveNilChan,
+        WaitReason::ChanSendNilChan,
+        WaitReason::Select,
+        WaitReason::SelectNoCases,
+        WaitReason::Sleep,
+        WaitReason::Semacquire,
+        WaitReason::SyncWaitGroupWait,
+        WaitReason::Join,
+    ];
+
+    /// As Go prints it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitReason::Zero => "waiting",
+            WaitReason::ChanReceive => "chan receive",
+            WaitReason::ChanSend => "chan send",
+            WaitReason::ChanReceiveNilChan => "chan receive (nil chan)",
+            WaitReason::ChanSendNilChan => "chan send (nil chan)",
+            WaitReason::Select => "select",
+            WaitReason::SelectNoCases => "select (no cases)",
+            WaitReason::Sleep => "sleep",
+            WaitReason::Semacquire => "semacquire",
+            WaitReason::SyncWaitGroupWait => "sync.WaitGroup.Wait",
+            WaitReason::Join => "join",
+        }
+    }
+}
+
+/// The number of a goroutine: unique in the process, never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GoroutineId(pub(crate) u64);
+
+impl fmt::Display for GoroutineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for GoroutineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GoroutineId({})", self.0)
+    }
+}
+
+/// Words of a closure, or of a result, that lie in the G itself; what is larger is boxed.
+pub(crate) const INLINE: usize = 8;
+
+/// What differs between goroutines of different closure types; see `newproc`.
+pub(crate) struct BodyVtable {
+    /// Takes the closure out, runs it, and leaves its result. On the goroutine's stack.
+    pub run: unsafe fn(&'static G),
+    /// Drops the closure of a goroutine that never ran.
+    pub drop_unstarted: unsafe fn(&'static G),
+    /// Drops the result that nobody asked for. On the goroutine's stack.
+    pub drop_result: unsafe fn(&'static G),
+}
+
+/// What the goroutine does when it is next resumed from its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The body holds the closure.
+    Unstarted,
+    /// The body holds nothing, or a value on its way.
+    Started,
+    /// The body holds the result.
+    HasResult,
+    /// The body holds nothing any more.
+    Empty,
+}
+
+/// A goroutine or a plain thread; see the module.
+pub struct G {
+    // -- What every operation looks at. --
+    status: AtomicU8,
+    /// Set by sysmon when the time slice is over; looked at by every operation that does not park.
+    pub(crate) preempt: AtomicBool,
+    /// No stack of ours: the G of a plain thread.
+    is_thread: Cell<bool>,
+    wait_reason: AtomicU8,
+    /// 0 while a wait on several things (select, a timed wait) is undecided; the waker that makes it 1 owns the
+    /// right to ready this G.
+    select_done: AtomicU32,
+    /// The M that runs it. Written by that M on g0, read by the G itself.
+    pub(crate) m: AtomicPtr<M>,
+    /// What the waker leaves for the woken (Go's `g.param`): the sudog that was served, null for a time-out.
+    /// Written by whoever owns the right to ready, read after the wake-up.
+    param: AtomicPtr<()>,
+    #[cfg(not(loom))]
+    pub(crate) stack: Cell<Option<Stack>>,
+    /// The scheduler that it belongs to; null for a plain thread. Constant while it lives.
+    pub(crate) sched: AtomicPtr<Sched>,
+    /// See `join`.
+    pub(crate) join: AtomicUsize,
+
+    // -- The body: closure, then result. Owned as the stack is; see `Phase`. --
+    pub(crate) phase: Cell<Phase>,
+    pub(crate) stack_class: Cell<u8>,
+    pub(crate) report_panic: Cell<bool>,
+    pub(crate) vtable: Cell<Option<&'static BodyVtable>>,
+    pub(crate) body: UnsafeCell<[MaybeUninit<usize>; INLINE]>,
+
+    // -- What is asked rarely. --
+    pub(crate) id: AtomicU64,
+    /// Next in the list that this G is in (a free list).
+    pub(crate) schedlink: Cell<Option<&'static G>>,
+    /// For random choices. The G's own.
+    rng: Cell<u64>,
+    /// Where a plain thread sleeps.
+    note: Note,
+    pub(crate) spawned_at: AtomicPtr<Location<'static>>,
+    has_name: AtomicBool,
+    name: Spinning<Option<Box<str>>>,
+}
+
+// SAFETY: the atomics and the locked name are shared by type. The cells (`is_thread`, `stack`, `phase`, the body,
+// `schedlink`, `rng`) belong to the owner that the status names (module docs): the maker of an Idle G, the M or the thread
+// of a Running one, the `Join` of a Dead one; each hand-over between them goes through a queue, a lock, or the
+// release/acquire pair of `join`.
+unsafe impl Sync for G {}
+// SAFETY: as above; nothing in a G belongs to an OS thread.
+unsafe impl Send for G {}
+
+impl fmt::Debug for G {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("G").field("id", &self.id()).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl G {
+    pub(crate) fn new() -> G {
+        G {
+            status: AtomicU8::new(Status::Idle as u8),
+            preempt: AtomicBool::new(false),
+            is_thread: Cell::new(false),
+            wait_reason: AtomicU8::new(WaitReason::Zero as u8),
+            select_done: AtomicU32::new(0),
+            m: AtomicPtr::new(std::ptr::null_mut()),
+            param: AtomicPtr::new(std::ptr::null_mut()),
+            #[cfg(not(loom))]
+            stack: Cell::new(None),
+            sched: AtomicPtr::new(std::ptr::null_mut()),
+            join: AtomicUsize::new(0),
+            phase: Cell::new(Phase::Empty),
+            stack_class: Cell::new(0),
+            report_panic: Cell::new(true),
+            vtable: Cell::new(None),
+            body: UnsafeCell::new([MaybeUninit::uninit(); INLINE]),
+            id: AtomicU64::new(0),
+            schedlink: Cell::new(None),
+            rng: Cell::new(0),
+            note: Note::new(),
+            spawned_at: AtomicPtr::new(std::ptr::null_mut()),
+            has_name: AtomicBool::new(false),
+            name: Spinning::new(None),
+        }
+    }
+
+    /// Makes this G, fresh or from the pool, the one of a plain thread.
+    pub(crate) fn become_thread(&self) {
+        self.is_thread.set(true);
+        self.id.store(0, Ordering::Relaxed);
+        self.sched.store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.status.store(Status::Running as u8, Ordering::Relaxed);
+    }
+
+    /// The end of [`G::become_thread`].
+    pub(crate) fn end_thread(&self) {
+        self.is_thread.set(false);
+        self.status.store(Status::Idle as u8, Ordering::Relaxed);
+    }
+
+    /// True for a plain thread's G.
+    #[inline]
+    pub fn is_thread(&self) -> bool {
+        self.is_thread.get()
+    }
+
+    /// Its number.
+    pub fn id(&self) -> GoroutineId {
+        // Relaxed: constant for all who have the G; a dump may see any.
+        GoroutineId(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Its status at some moment.
+    #[inline]
+    pub fn status(&self) -> Status {
+        Status::from_u8(self.status.load(Ordering::Relaxed))
+    }
+
+    /// Why it waits or waited last.
+    pub fn wait_reason(&self) -> WaitReason {
+        WaitReason::ALL[self.wait_reason.load(Ordering::Relaxed) as usize]
+    }
+
+    /// For dumps only.
+    #[inline]
+    pub(crate) fn set_wait_reason(&self, reason: WaitReason) {
+        self.wait_reason.store(reason as u8, Ordering::Relaxed);
+    }
+
+    /// The scheduler that it runs on; `None` for a plain thread.
+    #[inline]
+    pub fn sched(&self) -> Option<&'static Sched> {
+        // SAFETY: null, or a scheduler that outlives its goroutines (`sched`).
+        unsafe { self.sched.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Gives it a name, for reports.
+    pub(crate) fn set_name(&self, name: Option<Box<str>>) {
+        if name.is_some() || self.has_name.load(Ordering::Relaxed) {
+            self.has_name.store(name.is_some(), Ordering::Relaxed);
+            let old = std::mem::replace(&mut *self.name.lock(), name);
+            drop(old);
+        }
+    }
+
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<String> {
+        if !self.has_name.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.name.lock().as_deref().map(str::to_owned)
+    }
+
+    /// Where it was spawned.
+    pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
+        // SAFETY: null or a `'static` location.
+        unsafe { self.spawned_at.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Starts a wait that only one of several wakers may end. Called by the G itself before any of them knows it.
+    #[inline]
+    pub fn begin_select(&self) {
+        // Relaxed: published by the lock under which the wakers find this G.
+        self.param.store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.select_done.store(0, Ordering::Relaxed);
+    }
+
+    /// A waker's claim on a G that waits for several things. True: the caller, and nobody else, must ready it.
+    #[inline]
+    pub fn win_select(&self) -> bool {
+        // ORDERING: Relaxed is enough for the choice itself; what the winner writes for the woken travels with
+        // `goready`, and every loser finds its own sudog gone under its own lock.
+        self.select_done.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Leaves a word for the woken. The caller owns the right to ready it.
+    #[inline]
+    pub fn set_param(&self, param: *mut ()) {
+        // Relaxed: ordered by `goready`.
+        self.param.store(param, Ordering::Relaxed);
+    }
+
+    /// The word that the waker left, still there for [`G::take_param`].
+    #[inline]
+    pub fn peek_param(&self) -> *mut () {
+        self.param.load(Ordering::Relaxed)
+    }
+
+    /// Takes the word that the waker left. Called by the woken G.
+    #[inline]
+    pub fn take_param(&self) -> *mut () {
+        let p = self.param.load(Ordering::Relaxed);
+        self.param.store(std::ptr::null_mut(), Ordering::Relaxed);
+        p
+    }
+
+    /// A random number below `n`. Called by the G itself.
+    #[inline]
+    pub fn cheaprand_below(&self, n: usize) -> usize {
+        // A Weyl sequence, started at the G's own address, through the finisher of splitmix64.
+        let x = self.rng.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.rng.set(x);
+        let mut z = x ^ std::ptr::from_ref(self) as u64;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((z ^ (z >> 31)) >> 32) * n as u64 >> 32) as usize
+    }
+
+    /// Where a plain thread sleeps and is woken.
+    #[inline]
+    pub(crate) fn note(&self) -> &Note {
+        &self.note
+    }
+}
+
+/// Moves a G from one status to the next. The caller owns it in the old one (I1).
+#[inline]
+pub(crate) fn casgstatus(gp: &G, old: Status, new: Status) {
+    // ORDERING: Relaxed; see I1. A plain thread's G is ordered by its note instead.
+    let found = gp.status.load(Ordering::Relaxed);
+    if found != old as u8 {
+        bad_status(gp, old, new);
+    }
+    gp.status.store(new as u8, Ordering::Relaxed);
+}
+
+#[cold]
+#[inline(never)]
+fn bad_status(gp: &G, old: Status, new: Status) -> ! {
+    crate::throw!("goroutine {} moves from {old:?} to {new:?} but is {:?}", gp.id(), gp.status())
+}
+
+/// Runs what the G has to run from the root of its stack.
+///
+/// # Safety
+///
+/// Called on the G's own stack, which nothing else is on.
+#[cfg(not(loom))]
+pub(crate) unsafe fn run_body(gp: &'static G) {
+    let vtable = gp.vtable.get().expect("a goroutine has a body");
+    // SAFETY: the phase says which of the two the body holds, and we are on its stack.
+    unsafe {
+        match gp.phase.get() {
+            Phase::Unstarted => (vtable.run)(gp),
+            Phase::HasResult => (vtable.drop_result)(gp),
+            Phase::Started | Phase::Empty => crate::throw!("goroutine {} has nothing to run", gp.id()),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! [`Gate`]: a small state that goroutines and plain threads wait on until somebody opens it.
+//!
+//! What Go builds of a mutex and a semaphore: the state is looked at and changed under a short lock; who must wait
+//! parks in a queue, in its own frame, and the commit of its park opens the lock. Whoever opens the gate takes the
+//! whole queue under the lock and readies it after, first come, first served.
+//!
+//! A waiter is in the queue under the lock, until it is taken out by whoever then readies it, once. Closures that look
+//! at the state run under the lock: they are short, park nowhere and run no user code.
+
+use crate::g::{G, WaitReason};
+use crate::proc::{getg, gopark, goready};
+use crate::sync::SpinLock;
+use std::cell::{Cell, UnsafeCell};
+use std::ptr;
+
+struct Waiter {
+    g: &'static G,
+    next: Cell<*const Waiter>,
+}
+
+struct Inner<S> {
+    state: S,
+    first: *const Waiter,
+    last: *const Waiter,
+}
+
+/// See the module.
+pub struct Gate<S> {
+    lock: SpinLock,
+    inner: UnsafeCell<Inner<S>>,
+}
+
+// SAFETY: the state and the queue are reached under the lock only; waiters are parked while they are in the queue.
+unsafe impl<S: Send> Sync for Gate<S> {}
+// SAFETY: as above; a gate that is moved has no waiters, since those borrow it.
+unsafe impl<S: Send> Send for Gate<S> {}
+
+impl<S> std::fmt::Debug for Gate<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").finish_non_exhaustive()
+    }
+}
+
+impl<S> Gate<S> {
+    /// A gate with nobody waiting.
+    pub fn new(state: S) -> Gate<S> {
+        Gate {
+            lock: SpinLock::new(),
+            inner: UnsafeCell::new(Inner { state, first: ptr::null(), last: ptr::null() }),
+        }
+    }
+
+    /// Looks at the state or changes it. If `f` says true with its answer, all who wait are readied.
+    pub fn update<R>(&self, f: impl FnOnce(&mut S) -> (R, bool)) -> R {
+        self.lock.lock();
+        // SAFETY: under the lock.
+        let inner = unsafe { &mut *self.inner.get() };
+        let (answer, open) = f(&mut inner.state);
+        let mut waiter = ptr::null();
+        if open {
+            waiter = std::mem::replace(&mut inner.first, ptr::null());
+            inner.last = ptr::null();
+        }
+        self.lock.unlock();
+        while !waiter.is_null() {
+            // SAFETY: taken out of the queue by us alone, and parked until readied here; the link is read before.
+            unsafe {
+                let (g, next) = ((*waiter).g, (*waiter).next.get());
+                goready(g);
+                waiter = next;
+            }
+        }
+        answer
+    }
+
+    /// Waits until the gate is opened, unless `may_pass` says that there is no need.
+    pub fn wait(&self, reason: WaitReason, may_pass: impl FnOnce(&S) -> bool) {
+        self.lock.lock();
+        // SAFETY: under the lock.
+        let inner = unsafe { &mut *self.inner.get() };
+        if may_pass(&inner.state) {
+            self.lock.unlock();
+            return;
+        }
+        let waiter = Waiter { g: getg(), next: Cell::new(ptr::null()) };
+        if inner.last.is_null() {
+            inner.first = &raw const waiter;
+        } else {
+            // SAFETY: under the lock, so the last one is still parked.
+            unsafe { (*inner.last).next.set(&raw const waiter) };
+        }
+        inner.last = &raw const waiter;
+        // SAFETY: whoever opens the gate takes us out and readies us, once; the frame stays until then.
+        unsafe { gopark(Some(unlock), (&raw const self.lock).cast_mut().cast(), reason) };
+    }
+}
+
+/// Off the stack: lets those at the gate who open it.
+///
+/// # Safety
+///
+/// `lock` is a gate's held lock.
+unsafe fn unlock(_gp: &'static G, lock: *mut ()) -> bool {
+    // SAFETY: the waiter borrows the gate and is woken after this unlock at the earliest.
+    unsafe { (*lock.cast::<SpinLock>()).unlock() };
+    true
+}

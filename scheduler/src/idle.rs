@@ -1,0 +1,225 @@
+//! Who sleeps and who is awake: the idle Ps, the sleeping Ms, and the handshake that loses no wake-up
+//! (Go's `wakep`, `pidleget`, `pidleput`, `midle`, `nmspinning`).
+//!
+//! ```text
+//!   an M without work                                 a submitter (`ready` from a plain thread, a timer, wakep)
+//!   1. gives its P to the idle list   (lock)          1. publishes the work
+//!   2. stops spinning: nmspinning -= 1                2. fence(SeqCst)
+//!   3. fence(SeqCst)                                  3. npidle > 0 and nmspinning == 0 ?
+//!   4. looks for work once more                          -> nmspinning 0 -> 1, take an idle P, wake an M with both
+//!   5. sleeps until it is given a P                        (no idle P: nmspinning -= 1 again)
+//! ```
+//!
+//! I1: **No lost wake-up.** If the submitter's step 3 sees no idle P or a spinning M, then either that M's step 2, or
+//! the P's going idle, comes after the submitter's fence in the single order of the fences, and that M's step 4 sees
+//! the work. A spinning M that *finds* work stops spinning and, if it was the last, calls `wakep` again: so while
+//! there is work, one M more than the working ones looks for it.
+//!
+//! I2: A P is in the idle list or is held by exactly one M. An M is in the sleeping list or runs. A woken M is given
+//! its P by the waker (`nextp`), before the wake-up.
+//!
+//! I3: `npidle` is the length of the idle list, changed under the lock; readers outside treat it as a hint that step
+//! 4 makes safe.
+//!
+//! I4: A waker that counted itself as a spinner and then finds no idle P uncounts itself under the lock. Otherwise a
+//! P could become idle in between, its M look for the last time, and a second submitter after that still see the
+//! first one's count and wake nobody. With the lock, whoever sees that P idle sees the count gone as well.
+//!
+//! The handshake is needed for work that nobody awake is bound to find: the injector and expired timers. Work in a
+//! local queue is held by a P whose M is awake; waking another M for it is a matter of speed (`proc::wake`).
+//!
+//! **Rejected**: a counter of pending work beside the queues (every spawn would write a shared line); waking on
+//! every submission (a futex call each); sleeping Ms that look again every few milliseconds (CPU for nothing, and a
+//! lost wake-up would hide behind it).
+//!
+//! Checked by the loom models in `tests/loom_idle.rs`.
+
+use crate::sync::Spinning;
+use crate::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// The idle Ps by index, the sleeping Ms, and the counters over them. `M` names an M.
+#[derive(Debug)]
+pub struct Idle<M> {
+    lists: Spinning<Lists<M>>,
+    npidle: AtomicU32,
+    nmspinning: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Lists<M> {
+    ps: Vec<usize>,
+    ms: Vec<M>,
+}
+
+/// What [`Idle::wakep`] asks of its caller.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wake<M> {
+    /// Nothing.
+    Nobody,
+    /// Give this M this P, mark it spinning, wake it.
+    Sleeper(M, usize),
+    /// As `Sleeper`, but the M must come from somewhere else.
+    NewM(usize),
+}
+
+/// The right to be counted in `nmspinning`: given up by [`Idle::stop_spinning`] alone.
+#[must_use]
+#[derive(Debug)]
+pub struct Spinner(());
+
+impl Spinner {
+    /// The token of a caller that [`Idle::wakep`] has counted in the name of the woken M.
+    pub fn from_wakep() -> Spinner {
+        Spinner(())
+    }
+}
+
+impl<M: PartialEq> Idle<M> {
+    /// All `nprocs` Ps idle, no M.
+    pub fn new(nprocs: usize) -> Idle<M> {
+        Idle {
+            lists: Spinning::new(Lists { ps: (0..nprocs).rev().collect(), ms: Vec::new() }),
+            npidle: AtomicU32::new(nprocs as u32),
+            nmspinning: AtomicU32::new(0),
+        }
+    }
+
+    /// How many Ps are idle; a hint.
+    #[inline]
+    pub fn npidle(&self) -> u32 {
+        self.npidle.load(Ordering::Relaxed)
+    }
+
+    /// How many Ms look for work; a hint.
+    #[inline]
+    pub fn nmspinning(&self) -> u32 {
+        self.nmspinning.load(Ordering::Relaxed)
+    }
+
+    /// The submitter's steps 2 to 4, after the work is published.
+    pub fn submitted(&self) -> Wake<M> {
+        // ORDERING: pairs with the fence in `stop_spinning` (I1).
+        fence(Ordering::SeqCst);
+        self.wakep()
+    }
+
+    /// Wakes one M with an idle P, if there is one and nobody is looking for work already.
+    pub fn wakep(&self) -> Wake<M> {
+        // ORDERING: Acquire, pairs with the Release in `put_p` (I4). `submitted` has the fence of I1; a caller
+        // without it takes this as a hint.
+        if self.npidle.load(Ordering::Acquire) == 0 || self.nmspinning.load(Ordering::Relaxed) != 0 {
+            return Wake::Nobody;
+        }
+        // ORDERING: AcqRel so that the counting of spinners is one chain; the handshake itself is the fences'.
+        if self.nmspinning.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return Wake::Nobody;
+        }
+        let mut lists = self.lists.lock();
+        let Some(p) = self.pop_p(&mut lists) else {
+            // The last P was taken meanwhile; its M looks for work before it sleeps. Uncounted under the lock (I4).
+            self.nmspinning.fetch_sub(1, Ordering::AcqRel);
+            return Wake::Nobody;
+        };
+        match lists.ms.pop() {
+            Some(m) => Wake::Sleeper(m, p),
+            None => Wake::NewM(p),
+        }
+    }
+
+    /// Counts the caller, an M with a P, as spinning, unless half of the busy Ps' number spin already (Go's rule).
+    pub fn start_spinning(&self, nprocs: usize) -> Option<Spinner> {
+        let busy = (nprocs as u32).saturating_sub(self.npidle());
+        if 2 * self.nmspinning() >= busy {
+            return None;
+        }
+        self.nmspinning.fetch_add(1, Ordering::AcqRel);
+        Some(Spinner(()))
+    }
+
+    /// Steps 2 and 3. True if this was the last spinner: if it found work, it owes a `wakep`; if it found none, it
+    /// must look once more.
+    pub fn stop_spinning(&self, spinner: Spinner) -> bool {
+        let Spinner(()) = spinner;
+        let before = self.nmspinning.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "negative nmspinning");
+        // ORDERING: pairs with the fence in `submitted` (I1).
+        fence(Ordering::SeqCst);
+        before == 1
+    }
+
+    /// Step 1.
+    pub fn put_p(&self, p: usize) {
+        let mut lists = self.lists.lock();
+        debug_assert!(!lists.ps.contains(&p), "P {p} is idle twice");
+        lists.ps.push(p);
+        // ORDERING: Release, pairs with the Acquire in `wakep` (I4).
+        self.npidle.store(lists.ps.len() as u32, Ordering::Release);
+        drop(lists);
+        // ORDERING: an M that did not spin has no `stop_spinning` to fence its second look; pairs with `submitted`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// An idle P for an M that has found work or a reason to look again.
+    pub fn get_p(&self) -> Option<usize> {
+        if self.npidle.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut lists = self.lists.lock();
+        self.pop_p(&mut lists)
+    }
+
+    fn pop_p(&self, lists: &mut Lists<M>) -> Option<usize> {
+        let p = lists.ps.pop();
+        self.npidle.store(lists.ps.len() as u32, Ordering::Relaxed);
+        p
+    }
+
+    /// Step 5: the M is asleep from now on for all who look, and must go and wait for its wake-up.
+    pub fn put_m(&self, m: M) {
+        self.lists.lock().ms.push(m);
+    }
+
+    /// The M does not want to sleep any longer. False: a waker has taken it out already, and its P is on the way.
+    pub fn remove_m(&self, m: &M) -> bool {
+        let mut lists = self.lists.lock();
+        let at = lists.ms.iter().position(|other| other == m);
+        at.map(|at| lists.ms.swap_remove(at)).is_some()
+    }
+
+    /// Calls `f` with every sleeping M, for the end of the scheduler.
+    pub fn for_each_m(&self, f: impl FnMut(&M)) {
+        self.lists.lock().ms.iter().for_each(f);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wakep_wakes_one_at_a_time_and_only_with_a_p() {
+        let idle: Idle<&str> = Idle::new(2);
+        idle.put_m("m0");
+        assert_eq!(idle.wakep(), Wake::Sleeper("m0", 0));
+        assert_eq!(idle.wakep(), Wake::Nobody, "one looks already");
+        assert!(idle.stop_spinning(Spinner::from_wakep()));
+        assert_eq!(idle.wakep(), Wake::NewM(1));
+        assert!(idle.stop_spinning(Spinner::from_wakep()));
+        assert_eq!(idle.wakep(), Wake::Nobody, "no P is idle");
+        assert_eq!(idle.nmspinning(), 0);
+    }
+
+    #[test]
+    fn spinners_are_at_most_half_of_the_busy() {
+        let idle: Idle<&str> = Idle::new(4);
+        assert!(idle.start_spinning(4).is_none(), "none is busy");
+        let held: Vec<_> = std::iter::from_fn(|| idle.get_p()).collect();
+        assert_eq!(held, [0, 1, 2, 3]);
+        let a = idle.start_spinning(4).unwrap();
+        let b = idle.start_spinning(4).unwrap();
+        assert!(idle.start_spinning(4).is_none());
+        assert!(!idle.stop_spinning(a));
+        assert!(idle.stop_spinning(b));
+    }
+}

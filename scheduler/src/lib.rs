@@ -1,0 +1,38 @@
+//! The scheduler of `gort`: goroutines on OS threads through processors, after Go's `proc.go`.
+//!
+//! This crate is the inside of [`gort`](https://docs.rs/gort): programs use the facade. It knows nothing of channels;
+//! what is built on it reaches it through a handful of verbs:
+//!
+//! | verb | what it does |
+//! | --- | --- |
+//! | [`getg`](proc::getg) | the calling goroutine, or the plain thread's stand-in |
+//! | [`gopark`](proc::gopark) | leaves the stack, then runs a commit that lets the wakers at it |
+//! | [`gopark_until`](time::sleep::gopark_until) | the same with a deadline |
+//! | [`goready`](proc::goready) | makes a parked goroutine runnable, next on this P |
+//! | [`gosched`](proc::gosched), [`preempt_check`](proc::preempt_check) | give way |
+//! | [`spawn`](proc::spawn) | starts a goroutine |
+//!
+//! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`idle`],
+//! [`sched`]. Verbs: [`proc`]. Services: [`time`].
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("gort runs on Linux on x86_64 and aarch64");
+
+pub mod config;
+pub mod g;
+pub mod gate;
+mod gpool;
+pub mod idle;
+mod m;
+pub mod note;
+mod p;
+pub mod proc;
+pub mod runq;
+pub mod sched;
+mod stack;
+pub mod sync;
+mod thread;
+pub mod throw;
+pub mod time;
+
+pub use stack::arena::{DEFAULT_STACK, MAX_STACK, MIN_STACK, StackSizeError, class_of};

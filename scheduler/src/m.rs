@@ -1,0 +1,177 @@
+//! [`M`]: an OS thread that runs goroutines.
+//!
+//! An M belongs to a scheduler while it runs its goroutines, and to the process-wide pool of sleeping Ms between two
+//! schedulers. Its thread is never ended while the process lives: code that kept the address of one of its
+//! thread-locals over a park would otherwise touch freed memory. `M`s are leaked for the same reason.
+//!
+//! An M runs on its own stack (**g0**) while it looks for work, and on a goroutine's stack while it runs one.
+
+use crate::g::G;
+use crate::idle::Spinner;
+use crate::note::Note;
+use crate::p::P;
+use crate::sched::Sched;
+use crate::stack::Switch;
+use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::io;
+use std::ptr;
+
+/// `gopark`'s commit (Go's `waitunlockf`): runs on g0 once the G has left its stack. False calls the park off.
+pub type Commit = unsafe fn(&'static G, *mut ()) -> bool;
+
+/// An OS thread; see the module.
+pub struct M {
+    /// Where it sleeps, idle or in the pool.
+    pub(crate) note: Note,
+    /// The G that it runs. Written by the M, read by sysmon.
+    pub(crate) curg: AtomicPtr<G>,
+    /// The P that it holds; null while it has none. Written by the M on g0.
+    p: Cell<*const P>,
+    /// The P that its waker gives it: what a sleeping M waits for. Written last by the waker (Release), taken by the
+    /// M (Acquire); a wake-up of the note without it means nothing.
+    nextp: AtomicPtr<P>,
+    /// Whether it wakes as a spinner. Written by the waker before `nextp`.
+    pub(crate) spinner: Cell<Option<Spinner>>,
+    /// What an M in the pool waits for. Handed over as `nextp` is.
+    nextsched: AtomicPtr<Sched>,
+    /// What goes with a switch to g0 (Go's `waitunlockf`, `waitlock`). Written by the G, read on g0, same thread.
+    pub(crate) waitunlockf: Cell<Option<Commit>>,
+    pub(crate) waitlock: Cell<*mut ()>,
+    /// Why it left its stack, as `Switch::OnG0` has it: a function and its argument.
+    pub(crate) on_g0: Cell<Option<(unsafe fn(*mut ()), *mut ())>>,
+    rng: Cell<u64>,
+}
+
+// SAFETY: the cells belong to the M's own thread (a G that runs on it included, since it is the same thread), except
+// `spinner`, which the one waker that took the M out of a list writes before `nextp`, and the M reads after it.
+unsafe impl Sync for M {}
+
+impl std::fmt::Debug for M {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("M").finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for M {
+    fn eq(&self, other: &M) -> bool {
+        ptr::eq(self, other)
+    }
+}
+
+static NEXT_SEED: AtomicU32 = AtomicU32::new(1);
+
+impl M {
+    fn new() -> M {
+        let seed = u64::from(NEXT_SEED.fetch_add(1, Ordering::Relaxed));
+        M {
+            note: Note::new(),
+            curg: AtomicPtr::new(ptr::null_mut()),
+            p: Cell::new(ptr::null()),
+            nextp: AtomicPtr::new(ptr::null_mut()),
+            spinner: Cell::new(None),
+            nextsched: AtomicPtr::new(ptr::null_mut()),
+            waitunlockf: Cell::new(None),
+            waitlock: Cell::new(ptr::null_mut()),
+            on_g0: Cell::new(None),
+            rng: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        }
+    }
+
+    /// The P that this M holds. Called on the M's thread while it has one.
+    #[inline]
+    pub(crate) fn p(&self) -> &'static P {
+        debug_assert!(!self.p.get().is_null(), "an M without a P runs something that needs one");
+        // SAFETY: set by `set_p`, and Ps outlive the Ms that hold them (`sched`).
+        unsafe { &*self.p.get() }
+    }
+
+    /// Whether it holds a P. Called on the M's thread.
+    pub(crate) fn has_p(&self) -> bool {
+        !self.p.get().is_null()
+    }
+
+    /// Changes the P that this M holds. Called on g0.
+    pub(crate) fn set_p(&self, pp: Option<&'static P>) {
+        self.p.set(pp.map_or(ptr::null(), ptr::from_ref));
+    }
+
+    /// Gives a sleeping M a P. The caller has taken the M out of the list that it slept in, and wakes it after this.
+    pub(crate) fn set_nextp(&self, pp: &'static P, spinner: Option<Spinner>) {
+        self.spinner.set(spinner);
+        // ORDERING: Release, pairs with the Acquire in `take_nextp`.
+        self.nextp.store(ptr::from_ref(pp).cast_mut(), Ordering::Release);
+    }
+
+    /// The P that a waker gave, if one did. Called on the M's thread.
+    pub(crate) fn take_nextp(&self) -> Option<&'static P> {
+        // ORDERING: Acquire, pairs with the Release in `set_nextp`.
+        // SAFETY: null or a P of this M's scheduler.
+        unsafe { self.nextp.swap(ptr::null_mut(), Ordering::Acquire).as_ref() }
+    }
+
+    /// A random number (xorshift64*), for the choice of victims and the like.
+    #[inline]
+    pub(crate) fn cheaprand(&self) -> u32 {
+        let mut x = self.rng.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.rng.set(x);
+        (x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    /// Suspends the goroutine that runs on this M, whose stack the caller is on.
+    ///
+    /// # Safety
+    ///
+    /// `gp` is that goroutine; what `why` needs is in the M's fields.
+    #[inline]
+    pub(crate) unsafe fn switch_to_g0(gp: &'static G, why: Switch) {
+        let stack = gp.stack.get().expect("a running goroutine has a stack");
+        // SAFETY: we run on it.
+        unsafe { stack.suspend(why) };
+    }
+}
+
+/// Ms that no scheduler uses.
+static POOL: Mutex<Vec<&'static M>> = Mutex::new(Vec::new());
+
+/// Has an M work for `sched` with this P, as a spinner or not: one from the pool, or a new thread. Not to be called on
+/// a goroutine's stack.
+///
+/// # Errors
+///
+/// When the system gives no thread.
+pub(crate) fn start_m(sched: &'static Sched, pp: &'static P, spinner: Option<Spinner>) -> io::Result<()> {
+    let pooled = POOL.lock().pop();
+    let mp = pooled.unwrap_or_else(|| Box::leak(Box::new(M::new())));
+    mp.set_nextp(pp, spinner);
+    // ORDERING: Release, pairs with the Acquire in `take_nextsched`.
+    mp.nextsched.store(ptr::from_ref(sched).cast_mut(), Ordering::Release);
+    if pooled.is_some() {
+        mp.note.wakeup();
+        return Ok(());
+    }
+    std::thread::Builder::new().name(sched.config.thread_name.clone()).spawn(move || mstart(mp))?;
+    Ok(())
+}
+
+/// An M's thread: serves one scheduler after another, for ever.
+fn mstart(mp: &'static M) {
+    // Wake-ups at their time, not up to 50 microseconds later. Failing is no harm.
+    // SAFETY: takes two numbers.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+    loop {
+        // ORDERING: Acquire, pairs with the Release in `start_m`.
+        let sched = mp.nextsched.swap(ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: null, or a scheduler that waits for this M to attach (`sched`).
+        if let Some(sched) = unsafe { sched.as_ref() } {
+            crate::proc::schedule(sched, mp);
+            POOL.lock().push(mp);
+        } else {
+            mp.note.sleep();
+        }
+    }
+}

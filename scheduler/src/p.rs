@@ -1,0 +1,167 @@
+//! [`P`]: a processor, the right to run goroutines. There are `max_procs` of them in a scheduler.
+//!
+//! A P is held by one M at a time or is in the idle list. What is in [`Owned`] belongs to the holder, on g0 and on
+//! the stack of the goroutine that it runs alike (they are one thread); the rest is shared by type. Shared words that
+//! the owner writes often and thieves read lie on a line of their own.
+
+use crate::g::G;
+use crate::gpool::GCache;
+use crate::runq::{self, RunQueue, Thief};
+use crate::stack::pool::StackCache;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::time::clock::Nanos;
+use crossbeam_utils::CachePadded;
+use std::cell::UnsafeCell;
+
+/// A processor; see the module.
+pub struct P {
+    pub(crate) id: usize,
+    owned: UnsafeCell<Owned>,
+    pub(crate) thief: CachePadded<Thief>,
+    pub(crate) watched: CachePadded<Watched>,
+    pub(crate) counts: CachePadded<Counts>,
+}
+
+// SAFETY: `owned` is reached through `P::owned` alone, by the M that holds the P; the hand-over of a P goes through
+// the idle list's lock or an M's `nextp`. Everything else is shared by type.
+unsafe impl Sync for P {}
+// SAFETY: as above.
+unsafe impl Send for P {}
+
+impl std::fmt::Debug for P {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("P").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What the holder alone uses.
+pub(crate) struct Owned {
+    pub runq: RunQueue,
+    pub gcache: GCache,
+    pub stacks: StackCache,
+    /// Goroutine numbers taken in advance: next, end.
+    pub goids: (u64, u64),
+    /// When the present window of [`Estimate`] began, and how many goroutines were switched to in it.
+    pub window: (Nanos, u32),
+    /// Passes of the scheduler until it looks at the timers again.
+    pub timer_countdown: u32,
+}
+
+/// What sysmon and thieves look at. Written by the holder with plain stores, except `slice_over`.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// The G that runs; null in between.
+    pub curg: crate::sync::atomic::AtomicPtr<G>,
+    /// Goroutines switched to. A thief that sees it stand still knows that the queue does.
+    pub switches: AtomicU32,
+    /// Time slices begun (Go's `schedtick`): not counted up for a G that inherits its slice through `runnext`.
+    pub schedtick: AtomicU32,
+    /// Set by sysmon when the slice has lasted too long; the next `runnext` goes to the tail instead.
+    pub slice_over: AtomicBool,
+    pub estimate: Estimate,
+}
+
+/// Goroutines begun and ended on this P, for `num_goroutines`. Written by the holder.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub spawned: AtomicU64,
+    pub finished: AtomicU64,
+}
+
+/// How long goroutines run on this P between two switches: a moving average over windows, which says how long a
+/// queued goroutine will wait (`proc::wake` has the use of it).
+#[derive(Debug)]
+pub(crate) struct Estimate {
+    nanos: AtomicU32,
+}
+
+/// Switches in a window: the clock is read once in so many.
+const WINDOW: u32 = 32;
+
+/// What a P is taken to need for one goroutine before anything was measured: long, so that work spreads at once.
+const UNKNOWN: u32 = 20_000;
+
+impl Estimate {
+    /// Nanoseconds per switch.
+    #[inline]
+    pub fn nanos(&self) -> u64 {
+        // Relaxed: a hint.
+        u64::from(self.nanos.load(Ordering::Relaxed))
+    }
+
+    fn add_window(&self, mean: u64) {
+        let mean = mean.min(u64::from(u32::MAX / 2)) as u32;
+        self.nanos.store(self.nanos.load(Ordering::Relaxed) / 2 + mean / 2, Ordering::Relaxed);
+    }
+}
+
+impl P {
+    pub(crate) fn new(id: usize) -> P {
+        let (runq, thief) = runq::new();
+        P {
+            id,
+            owned: UnsafeCell::new(Owned {
+                runq,
+                gcache: GCache::default(),
+                stacks: StackCache::default(),
+                goids: (0, 0),
+                window: (Nanos(0), 0),
+                timer_countdown: 0,
+            }),
+            thief: CachePadded::new(thief),
+            watched: CachePadded::new(Watched {
+                curg: Default::default(),
+                switches: AtomicU32::new(0),
+                schedtick: AtomicU32::new(0),
+                slice_over: AtomicBool::new(false),
+                estimate: Estimate { nanos: AtomicU32::new(UNKNOWN) },
+            }),
+            counts: CachePadded::new(Counts { spawned: AtomicU64::new(0), finished: AtomicU64::new(0) }),
+        }
+    }
+
+    /// What belongs to the holder.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on the M that holds this P, and keeps the reference neither over a switch of stacks nor over a
+    /// call that asks for another one.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the caller's promise, as for an UnsafeCell")]
+    pub(crate) unsafe fn owned(&self) -> &mut Owned {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.owned.get() }
+    }
+
+    /// Counts one switch; called by the holder for each goroutine that it runs. `inherit`: the slice goes on.
+    #[inline]
+    pub(crate) fn count_switch(&self, owned: &mut Owned, inherit: bool) {
+        let w = &self.watched;
+        // Relaxed loads and stores: this M is the only writer, readers take hints.
+        w.switches.store(w.switches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if !inherit {
+            w.schedtick.store(w.schedtick.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            if w.slice_over.load(Ordering::Relaxed) {
+                w.slice_over.store(false, Ordering::Relaxed);
+            }
+        }
+        owned.window.1 += 1;
+        if owned.window.1 > WINDOW {
+            let now = Nanos::now();
+            w.estimate.add_window(now.since(owned.window.0) / u64::from(WINDOW));
+            owned.window = (now, 1);
+        }
+    }
+
+    /// Begins a window of the estimate afresh: the P was idle.
+    pub(crate) fn restart_window(&self, owned: &mut Owned) {
+        owned.window = (Nanos::now(), 0);
+    }
+}
+
+/// Adds one to a counter that only this thread writes.
+#[inline]
+pub(crate) fn bump(counter: &AtomicU64) {
+    // ORDERING: Release, so that who has seen what comes after the count (a join) sees the count.
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
+}

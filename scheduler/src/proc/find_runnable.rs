@@ -1,0 +1,309 @@
+//! Where an M finds its next goroutine (Go's `findRunnable`): one function per source, in Go's order.
+//!
+//! 1. Timers, if it is time to look.
+//! 2. The global queue, every 61st time.
+//! 3. `runnext`, then the local queue.
+//! 4. The global queue, a fair share of it.
+//! 5. Other Ps' queues (spinning).
+//! 6. Nothing: give the P up, look once more, keep the clock or sleep.
+//!
+//! **Spinning.** An M in step 5 is counted in `nmspinning`, so that submitters need not wake another one. It looks at
+//! every victim four times, about a microsecond apart; what stands still between two looks is stolen.
+//!
+//! **The keeper.** When timers are pending and nobody waits for the first one, the M that runs out of work becomes
+//! the keeper: it sleeps, without a P, until the first deadline, then takes a P and looks for work, which begins with
+//! the timers. If no P is idle then, the busy Ms look at the timers themselves. Whoever arms a timer that is earlier
+//! than the keeper's `until` wakes it. The slot changes hands by exchange: an M in it is taken out either by itself
+//! or by a waker that gives it a P.
+//!
+//! K1 (no deadline is slept through): keeper: `until` and `m` are stored, fence, the first deadline is read. Armer:
+//! the deadline is stored, fence, `m` and `until` are read. One of the two sees the other. Without a keeper the armer
+//! wakes an M by the handshake of `idle`; that M, finding nothing to run, becomes the keeper.
+
+use super::schedule::acquirep;
+use super::wake::{self, STEAL_COST, ready_from_g0};
+use crate::idle::Spinner;
+use crate::m::M;
+use crate::p::P;
+use crate::runq::Gp;
+use crate::sched::Sched;
+use crate::sync::atomic::{Ordering, fence};
+use crate::sync::spin_hint;
+use crate::time::clock::Nanos;
+use std::ptr;
+
+/// A goroutine to run. `inherit`: it goes on in the time slice of the one before it.
+pub(super) struct Found {
+    pub gp: Gp,
+    pub inherit: bool,
+}
+
+/// How often the global queue is looked at first, as in Go: a prime, so that it does not beat with the program.
+const GLOBAL_EVERY: u32 = 61;
+/// Looks at each victim, as in Go.
+const ROUNDS: usize = 4;
+/// Pauses between two looks: about a microsecond.
+const PAUSES: u32 = 40;
+/// Nanoseconds between two looks at the timers under load.
+const TIMER_EVERY: u64 = 20_000;
+
+/// The next goroutine for this M, which sleeps until there is one. `None`: the scheduler has stopped, and the M holds
+/// nothing of it any more.
+pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Found> {
+    let mut spinner = mp.spinner.take();
+    loop {
+        if sched.stopped() {
+            leave(sched, mp, spinner);
+            return None;
+        }
+        let pp = mp.p();
+        run_timers(sched, mp, pp);
+        if let Some(found) =
+            global_now_and_then(sched, pp).or_else(|| local(pp)).or_else(|| global(sched, pp))
+        {
+            reset_spinning(sched, spinner);
+            return Some(found);
+        }
+        if spinner.is_none() {
+            spinner = sched.idle.start_spinning(sched.max_procs());
+        }
+        if spinner.is_some()
+            && let Some(gp) = steal(sched, mp, pp)
+        {
+            reset_spinning(sched, spinner);
+            return Some(Found { gp, inherit: false });
+        }
+        spinner = sleep(sched, mp, spinner);
+    }
+}
+
+/// Fires due timers, if this P's count-down says so or nothing else is left to do.
+fn run_timers(sched: &'static Sched, mp: &'static M, pp: &'static P) {
+    if sched.timers.first() == Nanos::NEVER {
+        return;
+    }
+    // SAFETY: this M holds the P.
+    let owned = unsafe { pp.owned() };
+    if owned.timer_countdown > 0 && !pp.thief.is_empty() {
+        owned.timer_countdown -= 1;
+        return;
+    }
+    // So many passes take about TIMER_EVERY.
+    owned.timer_countdown =
+        (TIMER_EVERY / pp.watched.estimate.nanos().max(1)).min(u64::from(GLOBAL_EVERY)) as u32;
+    sched.timers.run_due(|gp| ready_from_g0(sched, mp, pp, gp));
+}
+
+/// Every 61st time slice, one from the global queue, so that busy local queues do not starve it.
+fn global_now_and_then(sched: &'static Sched, pp: &'static P) -> Option<Found> {
+    let tick = pp.watched.switches.load(Ordering::Relaxed);
+    if !tick.is_multiple_of(GLOBAL_EVERY) || sched.injector.is_empty() {
+        return None;
+    }
+    // SAFETY: this M holds the P.
+    let gp = unsafe { pp.owned().runq.refill(&sched.injector, 1) };
+    gp.map(|gp| Found { gp, inherit: false })
+}
+
+/// `runnext`, then the head of the local queue.
+fn local(pp: &'static P) -> Option<Found> {
+    // SAFETY: this M holds the P.
+    let runq = unsafe { &pp.owned().runq };
+    if let Some(gp) = runq.take_runnext(&pp.thief) {
+        // Relaxed: sysmon's request may be seen late.
+        if !pp.watched.slice_over.load(Ordering::Relaxed) {
+            return Some(Found { gp, inherit: true });
+        }
+        // The chain has used up its slice: those who wait go first.
+        runq.put_tail(gp);
+    }
+    runq.get().map(|gp| Found { gp, inherit: false })
+}
+
+/// This P's share of the global queue.
+fn global(sched: &'static Sched, pp: &'static P) -> Option<Found> {
+    if sched.injector.is_empty() {
+        return None;
+    }
+    let share = sched.injector.len() / sched.max_procs() + 1;
+    // SAFETY: this M holds the P.
+    let gp = unsafe { pp.owned().runq.refill(&sched.injector, share.min(crate::runq::FULL / 2)) };
+    gp.map(|gp| Found { gp, inherit: false })
+}
+
+/// Half of a victim's queue, or its `runnext`; see the module.
+fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
+    let n = sched.allp.len();
+    // What each victim looked like in the first round. A victim beyond these is stolen from on its backlog alone.
+    const SEEN: usize = 64;
+    let mut seen = [(0u32, ptr::null_mut()); SEEN];
+    for round in 0..ROUNDS {
+        let mut waiting = false;
+        let start = mp.cheaprand() as usize % n;
+        for i in 0..n {
+            let v = (start + i) % n;
+            let victim = &sched.allp[v];
+            if ptr::eq(victim, pp) || victim.thief.is_empty() {
+                continue;
+            }
+            waiting = true;
+            let switches = victim.watched.switches.load(Ordering::Relaxed);
+            let runnext = victim.thief.runnext();
+            let still = v < SEEN && round > 0 && seen[v] == (switches, runnext);
+            if v < SEEN && round == 0 {
+                seen[v] = (switches, runnext);
+            }
+            if still || worth_stealing(victim) {
+                // SAFETY: this M holds the P.
+                if let Some(gp) = victim.thief.steal_half(unsafe { &pp.owned().runq }) {
+                    return Some(gp);
+                }
+            }
+            // It has waited for the microseconds of all rounds, and its P is stuck in another goroutine.
+            if still
+                && round == ROUNDS - 1
+                && let Some(gp) = victim.thief.steal_runnext(runnext)
+            {
+                return Some(gp);
+            }
+        }
+        if !sched.injector.is_empty() {
+            // SAFETY: this M holds the P.
+            return unsafe { pp.owned().runq.refill(&sched.injector, 1) };
+        }
+        if !waiting {
+            return None;
+        }
+        (0..PAUSES).for_each(|_| spin_hint());
+    }
+    None
+}
+
+/// True if the last in the victim's queue would wait longer than the move costs.
+fn worth_stealing(victim: &P) -> bool {
+    victim.thief.len() as u64 * victim.watched.estimate.nanos() >= STEAL_COST
+}
+
+/// The M has found work: it stops spinning, and wakes another one if there is more than it can do.
+fn reset_spinning(sched: &'static Sched, spinner: Option<Spinner>) {
+    let Some(spinner) = spinner else { return };
+    if sched.idle.stop_spinning(spinner) && (!sched.injector.is_empty() || any_worth_stealing(sched)) {
+        wake::wakep(sched);
+    }
+}
+
+/// True if some P has more than it will soon be through with.
+fn any_worth_stealing(sched: &'static Sched) -> bool {
+    sched.allp.iter().any(worth_stealing)
+}
+
+/// Steps 1 to 5 of the handshake (`idle`): gives the P up, looks once more, sleeps. Comes back with a P, or because
+/// the scheduler has stopped, with whatever it then holds.
+fn sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) -> Option<Spinner> {
+    let pp = mp.p();
+    mp.set_p(None);
+    sched.idle.put_p(pp.id);
+    let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));
+    // Backlogs are the last spinner's business alone, else all that find no victim would run in circles here.
+    if (!sched.injector.is_empty() || sched.timer_is_due() || (last && any_worth_stealing(sched)))
+        && let Some(p) = sched.idle.get_p()
+    {
+        acquirep(sched, mp, &sched.allp[p]);
+        return None;
+    }
+    let nextp = keep_the_clock(sched, mp).or_else(|| stopm(sched, mp));
+    if let Some(pp) = nextp {
+        acquirep(sched, mp, pp);
+    }
+    mp.spinner.take()
+}
+
+/// Sleeps until the first timer is due, if nobody else does. A P if it was given or found one.
+fn keep_the_clock(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
+    let keeper = &*sched.keeper;
+    if sched.timers.first() == Nanos::NEVER {
+        return None;
+    }
+    let me = ptr::from_ref(mp).cast_mut();
+    // ORDERING: AcqRel, as in `take_keeper`.
+    if keeper.m.compare_exchange(ptr::null_mut(), me, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return None;
+    }
+    loop {
+        let first = sched.timers.first();
+        keeper.until.store(first.0, Ordering::Relaxed);
+        // ORDERING: pairs with the fence in `timer_is_first` (K1).
+        fence(Ordering::SeqCst);
+        if sched.timers.first() < first {
+            continue;
+        }
+        let due = first <= Nanos::now();
+        if due || first == Nanos::NEVER || sched.stopped() {
+            // ORDERING: as above.
+            if keeper.m.compare_exchange(me, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                let found = due.then(|| sched.idle.get_p()).flatten();
+                return found.map(|p| &sched.allp[p]);
+            }
+            // A waker has taken us out of the slot, and its P is on the way.
+            loop {
+                if let Some(pp) = mp.take_nextp() {
+                    return Some(pp);
+                }
+                mp.note.sleep();
+            }
+        }
+        mp.note.sleep_until(first);
+        if let Some(pp) = mp.take_nextp() {
+            return Some(pp);
+        }
+    }
+}
+
+/// Sleeps until somebody gives it a P (Go's `stopm`). `None`: the scheduler has stopped.
+fn stopm(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
+    sched.idle.put_m(mp);
+    loop {
+        if let Some(pp) = mp.take_nextp() {
+            return Some(pp);
+        }
+        if sched.stopped() && sched.idle.remove_m(&mp) {
+            return None;
+        }
+        mp.note.sleep();
+    }
+}
+
+/// The scheduler has stopped: the M lets go of it.
+fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
+    if let Some(spinner) = spinner {
+        let _last = sched.idle.stop_spinning(spinner);
+    }
+    if mp.has_p() {
+        let pp = mp.p();
+        mp.set_p(None);
+        sched.idle.put_p(pp.id);
+    }
+}
+
+impl Sched {
+    /// True if a deadline has passed.
+    pub(super) fn timer_is_due(&self) -> bool {
+        let first = self.timers.first();
+        first != Nanos::NEVER && first <= Nanos::now()
+    }
+
+    /// A timer has become the first one: sees to it that somebody will wake for it (K1).
+    pub(crate) fn timer_is_first(&'static self) {
+        // ORDERING: pairs with the fence in `keep_the_clock` (K1).
+        fence(Ordering::SeqCst);
+        // SAFETY: null or an M, and Ms are never freed.
+        match unsafe { self.keeper.m.load(Ordering::Acquire).as_ref() } {
+            Some(mp) => {
+                if self.timers.first().0 < self.keeper.until.load(Ordering::Relaxed) {
+                    mp.note.wakeup();
+                }
+            }
+            None => wake::start(self, self.idle.submitted()),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The beginning and the end of a goroutine: [`spawn`] (Go's `newproc`), `goexit`, and the [`Goroutine`] that joins it.
+//!
+//! **Body.** A closure of up to eight words lies in the G itself, a larger one in a box; its result takes the same
+//! place. So a spawn is a G from the P's free list and a push, without an allocation.
+//!
+//! **Join.** One word in the G, shared by the goroutine's end and its handle:
+//!
+//! ```text
+//!   RUNNING --goexit--> DONE            the handle reads the result, and frees the G
+//!   RUNNING --drop----> DETACHED        goexit frees the G; the result is dropped on the goroutine's stack
+//!   RUNNING --join----> address of the joining G --goexit--> DONE, and the joiner is readied
+//! ```
+//!
+//! J1: `goexit` exchanges the word on g0, when the goroutine is off its stack and the stack unbound. Whoever then finds
+//! DONE owns the G alone, and may free it for reuse.
+//!
+//! J2: User code (the drop of a closure or a result) never runs on g0 of a living scheduler. If a handle goes after
+//! the goroutine has left its result and before `goexit`, the goroutine is resumed once more to drop it.
+//!
+//! J3: What the goroutine wrote is seen by who joins it: Release in the exchange, Acquire in the joiner's look.
+
+use super::park::getg;
+use super::wake::{current_p, inject, ready_from_g0, runqput};
+use crate::config::PanicPolicy;
+use crate::g::{BodyVtable, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
+use crate::gpool;
+use crate::m::M;
+use crate::p::bump;
+use crate::runq::Gp;
+use crate::sched::{OPEN, Sched};
+use crate::stack::arena;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::throw::report;
+use std::any::Any;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, align_of, size_of};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::ptr;
+
+const RUNNING: usize = 0;
+const DONE: usize = 1;
+const DETACHED: usize = 2;
+
+/// Goroutine numbers that a P takes at once, as in Go.
+const GOID_BATCH: u64 = 16;
+static NEXT_GOID: AtomicU64 = AtomicU64::new(1);
+
+/// How a goroutine is spawned.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// For reports.
+    pub name: Option<Box<str>>,
+    /// Usable bytes of stack; the scheduler's setting if `None`. Must have passed [`arena::class_of`].
+    pub stack_size: Option<usize>,
+    /// Whether a panic is reported; not if it will be raised again elsewhere.
+    pub quiet: bool,
+}
+
+/// What a goroutine leaves.
+type Outcome<T> = std::thread::Result<T>;
+
+/// Starts a goroutine.
+///
+/// # Panics
+///
+/// When the scheduler has been shut down, or the stack size is out of range.
+#[track_caller]
+pub fn spawn<F, T>(sched: &'static Sched, options: Options, f: F) -> Goroutine<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: 'static + Send.
+    unsafe { spawn_unchecked(sched, options, f) }
+}
+
+/// [`spawn`] without its bounds.
+///
+/// # Safety
+///
+/// What `f` borrows lives until the goroutine has ended, on whatever way the caller is left; `f` and its result may
+/// be used on another thread than the caller's.
+#[track_caller]
+#[inline]
+pub unsafe fn spawn_unchecked<F, T>(sched: &'static Sched, options: Options, f: F) -> Goroutine<T>
+where
+    F: FnOnce() -> T,
+{
+    let class = match options.stack_size {
+        None => sched.stack_class,
+        Some(size) => arena::class_of(size).unwrap_or_else(|e| panic!("cannot start a goroutine: {e}")),
+    };
+    assert!(
+        sched.state.load(Ordering::Acquire) == OPEN,
+        "cannot start a goroutine: its runtime has been shut down"
+    );
+    let here = current_p(sched);
+    let (gp, id) = match here {
+        // SAFETY: the caller is a goroutine on the M that holds this P; nothing switches stacks in the block.
+        Some((_, pp)) => unsafe {
+            let owned = pp.owned();
+            if owned.goids.0 == owned.goids.1 {
+                // Relaxed: only uniqueness counts.
+                let first = NEXT_GOID.fetch_add(GOID_BATCH, Ordering::Relaxed);
+                owned.goids = (first, first + GOID_BATCH);
+            }
+            owned.goids.0 += 1;
+            (owned.gcache.get(), owned.goids.0 - 1)
+        },
+        None => (gpool::get_shared(), NEXT_GOID.fetch_add(1, Ordering::Relaxed)),
+    };
+    // The G is Idle and ours until it is put into a queue. Relaxed throughout: the queue publishes it.
+    gp.id.store(id, Ordering::Relaxed);
+    gp.sched.store(ptr::from_ref(sched).cast_mut(), Ordering::Relaxed);
+    gp.spawned_at.store(ptr::from_ref(Location::caller()).cast_mut(), Ordering::Relaxed);
+    gp.join.store(RUNNING, Ordering::Relaxed);
+    gp.stack_class.set(class);
+    gp.report_panic.set(!options.quiet);
+    gp.set_name(options.name);
+    gp.vtable.set(Some(&Body::<F, T>::VTABLE));
+    // SAFETY: the G is ours, and its body holds nothing.
+    unsafe { put_body(gp, f) };
+    gp.phase.set(Phase::Unstarted);
+    casgstatus(gp, Status::Idle, Status::Runnable);
+    match here {
+        Some((mp, pp)) => {
+            bump(&pp.counts.spawned);
+            runqput(sched, mp, pp, Gp(gp), true);
+        }
+        None => {
+            sched.spawned_outside.fetch_add(1, Ordering::Release);
+            inject(sched, Gp(gp));
+        }
+    }
+    Goroutine { gp, result: PhantomData }
+}
+
+/// True if a value lies in the G itself.
+const fn fits<V>() -> bool {
+    size_of::<V>() <= INLINE * size_of::<usize>() && align_of::<V>() <= align_of::<usize>()
+}
+
+/// Moves a value into the body.
+///
+/// # Safety
+///
+/// The caller owns the G, and its body holds nothing.
+#[inline]
+unsafe fn put_body<V>(gp: &G, v: V) {
+    let at = gp.body.get();
+    // SAFETY: the body is large and aligned enough for what fits, and for a pointer.
+    unsafe {
+        if fits::<V>() {
+            at.cast::<V>().write(v);
+        } else {
+            at.cast::<*mut V>().write(Box::into_raw(Box::new(v)));
+        }
+    }
+}
+
+/// Moves the value out of the body.
+///
+/// # Safety
+///
+/// The caller owns the G, and its body holds a `V` that [`put_body`] put there.
+#[inline]
+unsafe fn take_body<V>(gp: &G) -> V {
+    let at = gp.body.get();
+    // SAFETY: the caller's promise.
+    unsafe { if fits::<V>() { at.cast::<V>().read() } else { *Box::from_raw(at.cast::<*mut V>().read()) } }
+}
+
+/// The functions for goroutines of closure `F` with result `T`.
+struct Body<F, T>(PhantomData<(F, T)>);
+
+impl<F: FnOnce() -> T, T> Body<F, T> {
+    const VTABLE: BodyVtable =
+        BodyVtable { run: Self::run, drop_unstarted: Self::drop_unstarted, drop_result: Self::drop_result };
+
+    /// # Safety
+    ///
+    /// On the G's own stack, in phase Unstarted.
+    unsafe fn run(gp: &'static G) {
+        // SAFETY: the phase says that the closure is there, and the goroutine owns its G.
+        let f: F = unsafe { take_body(gp) };
+        gp.phase.set(Phase::Started);
+        let outcome: Outcome<T> = catch_unwind(AssertUnwindSafe(f));
+        if outcome.is_err() {
+            panicked(gp);
+        }
+        // ORDERING: Acquire, pairs with the Release of a handle that went away.
+        if gp.join.load(Ordering::Acquire) == DETACHED {
+            drop_caught(gp, outcome);
+            gp.phase.set(Phase::Empty);
+        } else {
+            // SAFETY: the closure has been taken out.
+            unsafe { put_body(gp, outcome) };
+            gp.phase.set(Phase::HasResult);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The caller owns the G, which is in phase Unstarted.
+    unsafe fn drop_unstarted(gp: &'static G) {
+        // SAFETY: the phase says that the closure is there.
+        let f: F = unsafe { take_body(gp) };
+        gp.phase.set(Phase::Empty);
+        drop_caught(gp, f);
+    }
+
+    /// # Safety
+    ///
+    /// On the G's own stack, in phase HasResult, when no handle is left.
+    unsafe fn drop_result(gp: &'static G) {
+        // SAFETY: the phase says that the result is there.
+        let outcome: Outcome<T> = unsafe { take_body(gp) };
+        gp.phase.set(Phase::Empty);
+        drop_caught(gp, outcome);
+    }
+}
+
+/// Drops a value at the root of a goroutine, where a panic has nowhere to go.
+fn drop_caught<V>(gp: &'static G, v: V) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(v))) {
+        panicked(gp);
+        // A payload whose own drop panics is not worth a third try.
+        let _ = ManuallyDrop::new(payload);
+    }
+}
+
+/// Says on stderr which goroutine panicked; what was said by the panic hook names only the OS thread.
+#[cold]
+#[inline(never)]
+fn panicked(gp: &'static G) {
+    if !gp.report_panic.get() {
+        return;
+    }
+    let name = gp.name().map_or_else(String::new, |n| format!(" {n:?}"));
+    let at = gp.spawned_at().map_or_else(String::new, |l| format!(", spawned at {l}"));
+    report(format_args!("goroutine {}{name} panicked{at}", gp.id()));
+    if gp.sched().is_some_and(|s| s.config.panic_policy == PanicPolicy::Abort) {
+        // SAFETY: _exit runs no handlers; Go's exit status for a panic.
+        unsafe { libc::_exit(2) };
+    }
+}
+
+/// Reports a panic of the calling goroutine that was caught below its root, as one that was not.
+pub fn report_panic() {
+    panicked(getg());
+}
+
+/// The end of a goroutine that has left its stack for good (J1). Runs on g0; the G is Dead and ours. True: it must
+/// run once more, to drop its result (J2).
+pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
+    let sched = gp.sched().expect("a goroutine has a scheduler");
+    let pp = mp.p();
+    // ORDERING: Acquire, as in `run`.
+    let mut state = gp.join.load(Ordering::Acquire);
+    if state == DETACHED && gp.phase.get() == Phase::HasResult {
+        return true;
+    }
+    let stack = gp.stack.take().expect("it has just left its stack");
+    stack.bind(None);
+    loop {
+        if state == DETACHED {
+            if gp.phase.get() == Phase::HasResult {
+                // The handle went a moment ago.
+                stack.bind(Some(gp));
+                gp.stack.set(Some(stack));
+                return true;
+            }
+            bump(&pp.counts.finished);
+            // SAFETY: this M holds the P; nobody else knows the G.
+            unsafe {
+                casgstatus(gp, Status::Dead, Status::Idle);
+                pp.owned().gcache.put(gp);
+                pp.owned().stacks.put(stack);
+            }
+            return false;
+        }
+        // Counted before the word says so: who has joined it no longer finds it counted as alive.
+        bump(&pp.counts.finished);
+        // ORDERING: Release for the result and the count (J3), Acquire for what a joiner left.
+        match gp.join.compare_exchange(state, DONE, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(RUNNING) => break,
+            // SAFETY: a joining G put its address there, and parked.
+            Ok(joiner) => {
+                ready_from_g0(sched, mp, pp, unsafe { &*(joiner as *const G) });
+                break;
+            }
+            Err(now) => {
+                unbump(&pp.counts.finished);
+                state = now;
+            }
+        }
+    }
+    // SAFETY: this M holds the P.
+    unsafe { pp.owned().stacks.put(stack) };
+    false
+}
+
+/// Takes back a [`bump`] that came too early.
+fn unbump(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) - 1, Ordering::Release);
+}
+
+/// Drops a goroutine that never ran, closure and all; its joiner gets an error. The caller took it out of a queue of
+/// a scheduler that has stopped.
+pub(super) fn drop_unstarted(gp: &'static G) {
+    let sched = gp.sched().expect("a goroutine has a scheduler");
+    let vtable = gp.vtable.get().expect("a goroutine has a body");
+    // SAFETY: it is in phase Unstarted, and ours.
+    unsafe { (vtable.drop_unstarted)(gp) };
+    casgstatus(gp, Status::Runnable, Status::Dead);
+    sched.dropped.fetch_add(1, Ordering::Release);
+    // ORDERING: as in `goexit`.
+    match gp.join.swap(DONE, Ordering::AcqRel) {
+        RUNNING => {}
+        DETACHED => free(gp),
+        // SAFETY: a joining G put its address there, and parked; the exchange gave us the right to ready it.
+        joiner => unsafe { super::park::goready(&*(joiner as *const G)) },
+    }
+}
+
+/// Gives a Dead G back that nobody else knows.
+fn free(gp: &'static G) {
+    casgstatus(gp, Status::Dead, Status::Idle);
+    match gp.sched().and_then(current_p) {
+        // SAFETY: the caller is a goroutine on the M that holds this P.
+        Some((_, pp)) => unsafe { pp.owned().gcache.put(gp) },
+        None => gpool::put_shared(gp),
+    }
+}
+
+/// The one handle to a goroutine and its result. Dropping it detaches the goroutine.
+#[derive(Debug)]
+pub struct Goroutine<T> {
+    gp: &'static G,
+    result: PhantomData<T>,
+}
+
+// SAFETY: a handle gives the result, a T, to the one thread that joins; all else in it is atomic.
+unsafe impl<T: Send> Send for Goroutine<T> {}
+// SAFETY: through a shared handle only atomics can be read.
+unsafe impl<T: Send> Sync for Goroutine<T> {}
+
+impl<T> Goroutine<T> {
+    /// Its number.
+    pub fn id(&self) -> GoroutineId {
+        self.gp.id()
+    }
+
+    /// True once it has ended: then [`Goroutine::join`] does not block.
+    pub fn is_finished(&self) -> bool {
+        // ORDERING: Acquire (J3).
+        self.gp.join.load(Ordering::Acquire) == DONE
+    }
+
+    /// Waits until it has ended; what it returned, or the panic that ended it.
+    ///
+    /// # Errors
+    ///
+    /// The payload of the goroutine's panic; a message, if its runtime was shut down before it ran.
+    pub fn join(self) -> Outcome<T> {
+        let this = ManuallyDrop::new(self);
+        let gp = this.gp;
+        if !this.is_finished() {
+            let me = getg();
+            // SAFETY: `joining` lets exactly one waker know, the end of `gp`, or calls the park off.
+            unsafe { super::gopark(Some(joining), ptr::from_ref(gp).cast_mut().cast(), WaitReason::Join) };
+            debug_assert_eq!(me.status(), Status::Running);
+            // ORDERING: Acquire (J3).
+            let state = gp.join.load(Ordering::Acquire);
+            debug_assert_eq!(state, DONE);
+        }
+        let outcome = match gp.phase.get() {
+            // SAFETY: DONE makes the G ours (J1), and the phase says that the result is there.
+            Phase::HasResult => unsafe { take_body(gp) },
+            _ => Err(Box::new("the runtime was shut down before the goroutine ran") as Box<dyn Any + Send>),
+        };
+        gp.phase.set(Phase::Empty);
+        free(gp);
+        outcome
+    }
+}
+
+/// The commit of a join: leaves the joiner's address, unless the goroutine has ended meanwhile.
+///
+/// # Safety
+///
+/// `gp` is the G to be joined, by its only handle.
+unsafe fn joining(me: &'static G, gp: *mut ()) -> bool {
+    // SAFETY: G memory is never freed.
+    let gp = unsafe { &*gp.cast::<G>() };
+    let me = ptr::from_ref(me) as usize;
+    // ORDERING: Release: the one who readies us sees us parked. Acquire if it has ended (J3).
+    gp.join.compare_exchange(RUNNING, me, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+impl<T> Drop for Goroutine<T> {
+    fn drop(&mut self) {
+        let gp = self.gp;
+        // ORDERING: Release: what the handle's holder did comes before the drop of the result. Acquire (J3).
+        if gp.join.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // DONE: the G is ours.
+            if gp.phase.get() == Phase::HasResult {
+                // SAFETY: the phase says that the result is there.
+                let outcome: Outcome<T> = unsafe { take_body(gp) };
+                gp.phase.set(Phase::Empty);
+                free(gp);
+                drop(outcome);
+            } else {
+                free(gp);
+            }
+        }
+    }
+}

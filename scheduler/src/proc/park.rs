@@ -1,0 +1,155 @@
+//! The verbs of a goroutine that waits: [`getg`], [`gopark`], [`goready`], [`gosched`].
+//!
+//! The protocol is in the README of this folder, "Park and ready".
+
+use crate::g::{G, Status, WaitReason, casgstatus};
+use crate::m::{Commit, M};
+use crate::stack::{self, Switch};
+use crate::sync::atomic::Ordering;
+use crate::time::clock::Nanos;
+
+/// The calling goroutine, or the calling plain thread's stand-in.
+#[inline]
+pub fn getg() -> &'static G {
+    stack::current_head().unwrap_or_else(crate::thread::thread_g)
+}
+
+/// The M that runs the calling goroutine. Not to be kept over a park: the next M is another one.
+#[inline]
+pub(super) fn getm(gp: &'static G) -> &'static M {
+    // Relaxed: written by this very thread, on g0.
+    // SAFETY: Ms are never freed, and a running goroutine has one.
+    unsafe { &*gp.m.load(Ordering::Relaxed) }
+}
+
+/// Parks the caller until [`goready`]. `commit` runs once the caller is off its stack, and typically releases the
+/// lock under which its wakers find it; if it says false, the park is called off and the caller goes on.
+///
+/// On a plain thread the same, but that there is no stack to leave, and the thread blocks.
+///
+/// # Safety
+///
+/// From the moment that `commit` lets the first waker at the caller, exactly one of them may and will call
+/// [`goready`] for it, unless `commit` says false. `commit` is sound to call with `lock` on another stack of the same
+/// thread, and touches nothing of the caller's frame after it has let a waker at it.
+#[inline]
+pub unsafe fn gopark(commit: Option<Commit>, lock: *mut (), reason: WaitReason) {
+    let gp = getg();
+    if gp.is_thread() {
+        // SAFETY: the caller's promise.
+        unsafe { park_thread_until(gp, commit, lock, reason, Nanos::NEVER) };
+        return;
+    }
+    gp.set_wait_reason(reason);
+    let mp = getm(gp);
+    mp.waitunlockf.set(commit);
+    mp.waitlock.set(lock);
+    // SAFETY: gp is the caller, and the commit is in place.
+    unsafe { M::switch_to_g0(gp, Switch::Park) };
+}
+
+/// [`gopark`] for a plain thread, with a deadline. True if it was readied; false if the deadline came first, which
+/// decides the wait as if by [`G::win_select`].
+///
+/// # Safety
+///
+/// As for [`gopark`]; with a deadline the wait is one that wakers claim with `win_select`.
+pub(crate) unsafe fn park_thread_until(
+    gp: &'static G,
+    commit: Option<Commit>,
+    lock: *mut (),
+    reason: WaitReason,
+    deadline: Nanos,
+) -> bool {
+    gp.set_wait_reason(reason);
+    casgstatus(gp, Status::Running, Status::Waiting);
+    // SAFETY: the caller's promise.
+    if commit.is_some_and(|f| unsafe { !f(gp, lock) }) {
+        casgstatus(gp, Status::Waiting, Status::Running);
+        return true;
+    }
+    loop {
+        let signaled = gp.note().sleep_until(deadline);
+        if signaled && gp.status() == Status::Runnable {
+            casgstatus(gp, Status::Runnable, Status::Running);
+            return true;
+        }
+        if !signaled && gp.win_select() {
+            casgstatus(gp, Status::Waiting, Status::Running);
+            return false;
+        }
+        if !signaled {
+            // A waker was quicker and is on its way.
+            while gp.status() != Status::Runnable {
+                gp.note().sleep();
+            }
+            casgstatus(gp, Status::Runnable, Status::Running);
+            return true;
+        }
+    }
+}
+
+/// Makes a parked goroutine runnable; it is put next on the caller's P, or into the global queue if the caller has
+/// none. A plain thread is woken.
+///
+/// # Safety
+///
+/// The caller owns the one right to ready `gp` (see [`gopark`]).
+#[inline]
+pub unsafe fn goready(gp: &'static G) {
+    casgstatus(gp, Status::Waiting, Status::Runnable);
+    if gp.is_thread() {
+        gp.note().wakeup();
+        return;
+    }
+    super::wake::ready(gp);
+}
+
+/// Gives way: the caller goes to the tail of its P's queue (Go's `Gosched`; see the README, "Differs from Go").
+pub fn gosched() {
+    let gp = getg();
+    if gp.is_thread() {
+        std::thread::yield_now();
+        return;
+    }
+    // SAFETY: gp is the caller; a yield needs nothing more.
+    unsafe { M::switch_to_g0(gp, Switch::Yield) };
+}
+
+/// Gives way if the caller's time slice is over. Every operation that does not park calls it.
+#[inline]
+pub fn preempt_check(gp: &'static G) {
+    // Relaxed: sysmon's request may be seen late.
+    if gp.preempt.load(Ordering::Relaxed) {
+        preempt(gp);
+    }
+}
+
+/// [`preempt_check`] for a caller that does not know its G.
+#[inline]
+pub fn preempt_point() {
+    if let Some(gp) = stack::current_head() {
+        preempt_check(gp);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn preempt(gp: &'static G) {
+    gp.preempt.store(false, Ordering::Relaxed);
+    if !gp.is_thread() {
+        // SAFETY: gp is the caller; being preempted needs nothing more.
+        unsafe { M::switch_to_g0(gp, Switch::Preempt) };
+    }
+}
+
+/// Runs `f(arg)` on g0 and comes back.
+///
+/// # Safety
+///
+/// The caller is a goroutine, and the call is sound on the M's own stack.
+pub(super) unsafe fn on_g0(gp: &'static G, f: unsafe fn(*mut ()), arg: *mut ()) {
+    getm(gp).on_g0.set(Some((f, arg)));
+    // SAFETY: gp is the caller, and the call is in place.
+    unsafe { M::switch_to_g0(gp, Switch::OnG0) };
+}

@@ -1,0 +1,144 @@
+//! The life of an M in a scheduler: find a goroutine, run it, deal with why it stopped.
+
+use super::find_runnable::{Found, find_runnable};
+use super::wake::{inject, runqput};
+use super::{newproc, sysmon};
+use crate::g::{G, Phase, Status, casgstatus};
+use crate::m::M;
+use crate::p::P;
+use crate::runq::Gp;
+use crate::sched::Sched;
+use crate::stack::Switch;
+use crate::sync::atomic::Ordering;
+use std::ptr;
+
+/// Serves `sched` until it is stopped. Runs on g0.
+pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
+    name_thread(&sched.config.thread_name);
+    if let Some(pp) = mp.take_nextp() {
+        acquirep(sched, mp, pp);
+    }
+    while let Some(found) = find_runnable(sched, mp) {
+        execute(sched, mp, found);
+    }
+    debug_assert!(mp.curg.load(Ordering::Relaxed).is_null());
+    // ORDERING: Release: whoever frees the scheduler after this sees that the M is through with it.
+    sched.attached.fetch_sub(1, Ordering::Release);
+}
+
+/// An M from the pool takes the name of the scheduler that it serves.
+fn name_thread(name: &str) {
+    let mut buf = [0u8; 16];
+    let n = name.len().min(buf.len() - 1);
+    buf[..n].copy_from_slice(&name.as_bytes()[..n]);
+    // SAFETY: the buffer is a C string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, buf.as_ptr()) };
+}
+
+/// Takes a P that was idle or is handed over.
+pub(super) fn acquirep(sched: &'static Sched, mp: &'static M, pp: &'static P) {
+    mp.set_p(Some(pp));
+    // SAFETY: the P has just become this M's.
+    unsafe {
+        let owned = pp.owned();
+        pp.restart_window(owned);
+        owned.timer_countdown = 0;
+    }
+    sysmon::p_is_busy(sched);
+}
+
+/// Runs a goroutine until it stops. The G is Runnable and ours.
+fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
+    let Found { gp: Gp(gp), mut inherit } = found;
+    loop {
+        match run(mp, gp, inherit) {
+            Switch::Park => {
+                stop(mp, gp, Status::Waiting);
+                if let Some(commit) = mp.waitunlockf.take() {
+                    // From the commit on, the G may run elsewhere; only if it says false is it still ours.
+                    // SAFETY: `gopark`'s caller promised that the commit may be called here, once.
+                    if unsafe { !commit(gp, mp.waitlock.get()) } {
+                        casgstatus(gp, Status::Waiting, Status::Runnable);
+                        inherit = true;
+                        continue;
+                    }
+                }
+            }
+            Switch::Yield => {
+                stop(mp, gp, Status::Runnable);
+                runqput(sched, mp, mp.p(), Gp(gp), false);
+            }
+            Switch::Preempt => {
+                stop(mp, gp, Status::Runnable);
+                inject(sched, Gp(gp));
+            }
+            Switch::Exit => {
+                stop(mp, gp, Status::Dead);
+                if newproc::goexit(mp, gp) {
+                    // Its result is nobody's: it must be dropped, on the goroutine's own stack.
+                    casgstatus(gp, Status::Dead, Status::Runnable);
+                    inherit = true;
+                    continue;
+                }
+            }
+            Switch::OnG0 => crate::throw!("a call on g0 ends a goroutine's run"),
+        }
+        return;
+    }
+}
+
+/// Switches to the goroutine; comes back when it has left its stack for good.
+fn run(mp: &'static M, gp: &'static G, inherit: bool) -> Switch {
+    let pp = mp.p();
+    // SAFETY: this M holds the P.
+    unsafe {
+        let owned = pp.owned();
+        pp.count_switch(owned, inherit);
+        if gp.stack.get().is_none() {
+            bind_stack(gp, owned);
+        }
+    }
+    let stack = gp.stack.get().expect("bound above");
+    casgstatus(gp, Status::Runnable, Status::Running);
+    if !inherit && gp.preempt.load(Ordering::Relaxed) {
+        // A request that was meant for an earlier slice.
+        gp.preempt.store(false, Ordering::Relaxed);
+    }
+    // Relaxed: read by the G itself, on this thread.
+    gp.m.store(ptr::from_ref(mp).cast_mut(), Ordering::Relaxed);
+    let this = ptr::from_ref(gp).cast_mut();
+    mp.curg.store(this, Ordering::Relaxed);
+    // Relaxed: for sysmon, which may look late; G memory stays.
+    pp.watched.curg.store(this, Ordering::Relaxed);
+    loop {
+        // SAFETY: we made the G Running, so its stack is ours (`g`), and it is bound to this G.
+        match unsafe { stack.resume() } {
+            Switch::OnG0 => {
+                let (f, arg) = mp.on_g0.take().expect("a switch to g0 says what for");
+                // SAFETY: `on_g0`'s caller promised that the call is sound here.
+                unsafe { f(arg) };
+            }
+            why => return why,
+        }
+    }
+}
+
+/// The goroutine is off its stack: gives it its new status. From here on g0 alone runs on this M.
+fn stop(mp: &'static M, gp: &'static G, status: Status) {
+    mp.curg.store(ptr::null_mut(), Ordering::Relaxed);
+    mp.p().watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
+    casgstatus(gp, Status::Running, status);
+}
+
+/// Gives a goroutine its stack, at its first run.
+#[inline]
+fn bind_stack(gp: &'static G, owned: &mut crate::p::Owned) {
+    debug_assert_eq!(gp.phase.get(), Phase::Unstarted);
+    match owned.stacks.get(gp.stack_class.get()) {
+        Ok(stack) => {
+            stack.bind(Some(gp));
+            gp.stack.set(Some(stack));
+        }
+        Err(e) => crate::throw::fatal(format_args!("no stack for goroutine {}: {e}", gp.id())),
+    }
+}

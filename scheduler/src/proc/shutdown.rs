@@ -1,0 +1,90 @@
+//! The end of a scheduler.
+//!
+//! 1. `CLOSING`: spawning is refused; the goroutines that exist have until the deadline to finish.
+//! 2. `STOPPED`: every M leaves at its next pass through `find_runnable`, that is, at its goroutine's next scheduling
+//!    point. Sleeping Ms and sysmon are woken to see it.
+//! 3. The queues are emptied: goroutines that never ran are dropped, closure and all; the others are **abandoned**: never
+//!    resumed, never unwound, their stacks never used again. What they own is leaked, as in Go when main returns.
+//! 4. If every M has left and nothing is abandoned, nobody can name the scheduler any more, and it is freed.
+//!
+//! Z1: An M that goes to sleep sees `STOPPED`, or step 2 finds it asleep: both go through the idle lists' lock.
+//!
+//! An M whose goroutine does not come to a scheduling point keeps the scheduler leaked; the M joins the pool when it
+//! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
+
+use super::newproc::drop_unstarted;
+use crate::g::Phase;
+use crate::runq::Gp;
+use crate::sched::{CLOSING, OPEN, STOPPED, Sched};
+use crate::sync::atomic::{Ordering, fence};
+use crate::time::clock::Nanos;
+use crate::time::sleep::sleep_until;
+use crossbeam_deque::Steal;
+use std::time::Duration;
+
+/// How long step 3 waits for Ms that are about to leave.
+const GRACE: Duration = Duration::from_millis(10);
+
+/// Ends a scheduler; how many goroutines were abandoned. The caller's `sched` is not to be used again.
+pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
+    // ORDERING: AcqRel; a spawn that saw OPEN may still come, and is dropped or abandoned like the others.
+    let was = sched.state.compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Relaxed);
+    debug_assert!(was.is_ok(), "a scheduler is shut down once");
+    wait_until(Nanos::now().after(timeout), || sched.num_goroutines() == 0);
+    sched.state.store(STOPPED, Ordering::Release);
+    // ORDERING: pairs with the fence of sysmon's deep sleep; the Ms' side is Z1.
+    fence(Ordering::SeqCst);
+    wake_sleepers(sched);
+    let left = || sched.attached.load(Ordering::Acquire) == 0;
+    wait_until(Nanos::now().after(GRACE), left);
+    drop_queued(sched);
+    let abandoned = sched.num_goroutines();
+    if abandoned == 0 {
+        wait_until(Nanos::now().after(GRACE), || left() && sched.sysmon.is_gone());
+        if left() && sched.sysmon.is_gone() {
+            // SAFETY: it was leaked by `start`. No M and no sysmon is left, no goroutine either, so nobody names it;
+            // the caller does not use it again.
+            drop(unsafe { Box::from_raw(std::ptr::from_ref(sched).cast_mut()) });
+        }
+    }
+    abandoned
+}
+
+/// Step 2's wake-ups.
+fn wake_sleepers(sched: &'static Sched) {
+    sched.idle.for_each_m(|mp| mp.note.wakeup());
+    // SAFETY: null or an M, and Ms are never freed.
+    if let Some(mp) = unsafe { sched.keeper.m.load(Ordering::Acquire).as_ref() } {
+        mp.note.wakeup();
+    }
+    sched.sysmon.wakeup();
+}
+
+/// Waits, with growing naps, until `done` or the deadline. The caller may be a goroutine of another scheduler.
+fn wait_until(deadline: Nanos, done: impl Fn() -> bool) {
+    let mut nap = Duration::from_micros(20);
+    while !done() && Nanos::now() < deadline {
+        sleep_until(Nanos::now().after(nap).min(deadline));
+        nap = (nap * 2).min(Duration::from_millis(2));
+    }
+}
+
+/// Empties the queues; drops what never ran.
+fn drop_queued(sched: &'static Sched) {
+    let injected = std::iter::from_fn(|| {
+        loop {
+            match sched.injector.steal() {
+                Steal::Success(gp) => return Some(gp),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
+    });
+    let queued = sched.allp.iter().flat_map(|pp| std::iter::from_fn(|| pp.thief.steal_one()));
+    for Gp(gp) in injected.chain(queued) {
+        // What has run before stays as it is: abandoned.
+        if gp.phase.get() == Phase::Unstarted {
+            drop_unstarted(gp);
+        }
+    }
+}

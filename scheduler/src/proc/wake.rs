@@ -1,0 +1,184 @@
+//! Making goroutines runnable, and deciding when another M is woken for them.
+//!
+//! **Where it goes.** A readied or new goroutine goes into the `runnext` of the caller's P; without a P, into the
+//! injector. Work in the injector is found by nobody in particular, so putting it there follows the handshake of
+//! `idle` to the letter.
+//!
+//! **Who is woken.** Work in a local queue has an M that is awake and will run it; waking another M makes sense only
+//! if the work would *wait longer where it is than the move costs*. A move costs a futex call here, some microseconds
+//! of wake-up there, and cache lines that change cores. The expected wait is the length of the queue times the
+//! time that this P's goroutines take between two switches ([`crate::p::Estimate`], measured).
+//!
+//! - Goroutines that hand values to each other switch every hundred nanoseconds: their queue is gone before a thief
+//!   is awake. Nobody is woken, and they stay together in one core's cache.
+//! - Goroutines that compute for tens of microseconds get another M as soon as one of them waits.
+//! - A P that has measured nothing yet counts as slow, so the first goroutines of a program spread at once.
+//! - A fast P whose goroutine suddenly computes for long, with others behind it, makes no call into the runtime:
+//!   sysmon sees its switch counter stand still, and wakes a thief for it (`sysmon`).
+//!
+//! **What a thief takes.** The same comparison, seen from outside (`find_runnable`): a victim that will be through
+//! with its queue soon is left alone; one whose counter stands still is stolen from, `runnext` last of all.
+//!
+//! **Rejected**, by measurement (docs/benchmarks.md): waking for every ready, as Go does (a pair that exchanges
+//! values is torn apart by each thief and pays two cross-core moves per value); a fixed backlog (right for channel
+//! traffic, but two goroutines of a millisecond each would run one after the other).
+
+use crate::g::{G, Status, casgstatus};
+use crate::idle::{Spinner, Wake};
+use crate::m::{self, M};
+use crate::p::{Owned, P};
+use crate::runq::{FULL, Gp};
+use crate::sched::Sched;
+use crate::stack;
+use crate::sync::atomic::Ordering;
+
+/// What moving a goroutine to another M costs, in nanoseconds, the sleeping M's wake-up included. By measurement.
+const WAKE_COST: u64 = 6_000;
+/// What it costs a thief that is awake: the victim's queue must be worth this much waiting. By measurement.
+pub(super) const STEAL_COST: u64 = 3_000;
+
+/// Puts a goroutine that has just become Runnable into a queue. On any stack.
+#[inline]
+pub(super) fn ready(gp: &'static G) {
+    let sched = gp.sched().expect("a goroutine has a scheduler");
+    match current_p(sched) {
+        Some((mp, pp)) => runqput(sched, mp, pp, Gp(gp), true),
+        None => inject(sched, Gp(gp)),
+    }
+}
+
+/// Readies a parked goroutine from g0, where `goready` would not know the P.
+///
+/// The caller owns the right to ready `gp`, and its M holds `pp`.
+pub(super) fn ready_from_g0(sched: &'static Sched, mp: &'static M, pp: &'static P, gp: &'static G) {
+    if gp.is_thread() || !gp.sched().is_some_and(|s| std::ptr::eq(s, sched)) {
+        // SAFETY: the caller owns the right.
+        unsafe { super::park::goready(gp) };
+        return;
+    }
+    casgstatus(gp, Status::Waiting, Status::Runnable);
+    runqput(sched, mp, pp, Gp(gp), true);
+}
+
+/// The caller's M and P, if it is a goroutine of this scheduler.
+#[inline]
+pub(super) fn current_p(sched: &'static Sched) -> Option<(&'static M, &'static P)> {
+    let me = stack::current_head()?;
+    if !me.sched().is_some_and(|s| std::ptr::eq(s, sched)) {
+        return None;
+    }
+    let mp = super::park::getm(me);
+    Some((mp, mp.p()))
+}
+
+/// Puts a goroutine into the local queue: next, or at the tail. The caller holds the P.
+#[inline]
+pub(super) fn runqput(sched: &'static Sched, mp: &'static M, pp: &'static P, gp: Gp, next: bool) {
+    // SAFETY: the caller holds the P; the reference ends with the block, before anything can switch stacks.
+    let (len, displaced) = unsafe {
+        let owned = pp.owned();
+        let next = next && (sched.config.random_order.is_none() || mp.cheaprand() & 1 == 0);
+        let displaced = if next {
+            owned.runq.put_next(&pp.thief, gp)
+        } else {
+            owned.runq.put_tail(gp);
+            true
+        };
+        (owned.runq.len(), displaced)
+    };
+    if displaced && len >= FULL {
+        spill(sched, pp);
+    }
+    wake_for_backlog(sched, pp, len + 1);
+}
+
+/// The local queue is long: half of it goes where everybody looks.
+#[cold]
+#[inline(never)]
+fn spill(sched: &'static Sched, pp: &'static P) {
+    // SAFETY: the caller of `runqput` holds the P.
+    let owned: &mut Owned = unsafe { pp.owned() };
+    owned.runq.overflow(&sched.injector);
+}
+
+/// Wakes an M if the last of `waiting` goroutines on this P would wait longer than the move costs.
+#[inline]
+fn wake_for_backlog(sched: &'static Sched, pp: &'static P, waiting: usize) {
+    if sched.idle.npidle() == 0 || sched.idle.nmspinning() != 0 {
+        return;
+    }
+    if waiting as u64 * pp.watched.estimate.nanos() >= WAKE_COST {
+        wakep(sched);
+    }
+}
+
+/// Puts a goroutine into the global queue. For callers without a P, and for what was preempted.
+pub(super) fn inject(sched: &'static Sched, gp: Gp) {
+    sched.injector.push(gp);
+    let wake = sched.idle.submitted();
+    start(sched, wake);
+}
+
+/// Wakes an M to look for work, if a P is idle and nobody looks. On any stack.
+#[cold]
+#[inline(never)]
+pub(super) fn wakep(sched: &'static Sched) {
+    let wake = sched.idle.wakep();
+    start(sched, wake);
+}
+
+/// Does what the handshake asks for.
+#[inline]
+pub(super) fn start(sched: &'static Sched, wake: Wake<&'static M>) {
+    match wake {
+        Wake::Nobody => {}
+        Wake::Sleeper(mp, p) => give(sched, mp, p),
+        Wake::NewM(p) => match sched.take_keeper() {
+            Some(mp) => give(sched, mp, p),
+            None => start_new_m(sched, p),
+        },
+    }
+}
+
+fn give(sched: &'static Sched, mp: &'static M, p: usize) {
+    mp.set_nextp(&sched.allp[p], Some(Spinner::from_wakep()));
+    mp.note.wakeup();
+}
+
+/// Starts an M that does not exist yet: on g0, because making a thread is no business of a goroutine's stack (its
+/// size, and the thread-locals that `std` reads for it).
+#[cold]
+#[inline(never)]
+fn start_new_m(sched: &'static Sched, p: usize) {
+    struct Start {
+        sched: &'static Sched,
+        p: usize,
+    }
+    unsafe fn start_m(arg: *mut ()) {
+        // SAFETY: points to the caller's frame, which waits for this call.
+        let Start { sched, p } = unsafe { &*arg.cast::<Start>() };
+        sched.attached.fetch_add(1, Ordering::AcqRel);
+        let pp = &sched.allp[*p];
+        if let Err(e) = m::start_m(sched, pp, Some(Spinner::from_wakep())) {
+            crate::throw::fatal(format_args!("cannot start an OS thread to run goroutines: {e}"));
+        }
+    }
+    let mut arg = Start { sched, p };
+    let arg = (&raw mut arg).cast();
+    // SAFETY: the function only reads `arg`, which outlives both calls, and may run on any M's or thread's stack.
+    unsafe {
+        match stack::current_head() {
+            Some(gp) => super::park::on_g0(gp, start_m, arg),
+            None => start_m(arg),
+        }
+    }
+}
+
+impl Sched {
+    /// Takes the keeper of the clock for other work.
+    fn take_keeper(&self) -> Option<&'static M> {
+        // ORDERING: AcqRel; the keeper gives itself up with the same exchange, so one of the two has it.
+        // SAFETY: null or an M, and Ms are never freed.
+        unsafe { self.keeper.m.swap(std::ptr::null_mut(), Ordering::AcqRel).as_ref() }
+    }
+}

@@ -1,0 +1,188 @@
+//! The local run queue of a P: a `crossbeam-deque` in FIFO order, and the `runnext` slot before it.
+//!
+//! Owner (the M that holds the P): [`RunQueue::put`], [`RunQueue::get`], [`RunQueue::take_runnext`].
+//! Thieves: [`Thief::steal_half`], [`Thief::steal_runnext`].
+//!
+//! `runnext` holds the G that was made ready last: it runs next, warm, and inherits the time slice of the one that
+//! readied it. What it displaces goes to the tail of the queue.
+//!
+//! I1: A G that was put is got exactly once, by the owner or by one thief. The deque gives that for the queue; for
+//! `runnext` every taker, the owner too, takes with one atomic exchange.
+//!
+//! I2: Whoever gets a G sees all that its readier did: Release in the exchange that puts it, Acquire in the one that
+//! takes it; the deque has the same pair.
+//!
+//! I3: Only the owner puts into `runnext`. So a thief that fails to take what it saw has lost it to the owner, and
+//! need not try again.
+//!
+//! **Differs from Go**: the queue is not bounded, only kept short: at [`FULL`] half of it goes to the injector.
+//! A thief takes at most 32 at once.
+//!
+//! The deque's `push` may grow its buffer and then reads a thread-local of `crossbeam-epoch`; it can be called on a
+//! goroutine's stack. So it is called from one function that is never inlined, that switches no stack, and whose
+//! empty `asm!` keeps the compiler from merging two calls of it: no address of a thread-local gets out.
+
+use crate::g::G;
+use crate::sync::atomic::{AtomicPtr, Ordering};
+use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+
+/// A G in a queue. The queue's taker owns it (status Runnable).
+#[derive(Clone, Copy, Debug)]
+pub struct Gp(pub &'static G);
+
+/// The length at which half of a local queue goes to the injector, as in Go.
+pub const FULL: usize = 256;
+
+/// The owner's end.
+#[derive(Debug)]
+pub struct RunQueue {
+    worker: Worker<Gp>,
+}
+
+/// What all can see of a P's queue.
+#[derive(Debug)]
+pub struct Thief {
+    stealer: Stealer<Gp>,
+    runnext: AtomicPtr<G>,
+}
+
+/// An empty queue's two ends.
+pub fn new() -> (RunQueue, Thief) {
+    let worker = Worker::new_fifo();
+    let stealer = worker.stealer();
+    (RunQueue { worker }, Thief { stealer, runnext: AtomicPtr::new(std::ptr::null_mut()) })
+}
+
+/// `Worker::push`; see the module about the thread-local in it.
+#[inline(never)]
+fn push(worker: &Worker<Gp>, gp: Gp) {
+    // SAFETY: does nothing; without `pure` two calls of this function stay two calls.
+    #[cfg(not(loom))]
+    unsafe {
+        std::arch::asm!("", options(nostack, preserves_flags));
+    }
+    worker.push(gp);
+}
+
+impl RunQueue {
+    /// Puts a G at the tail.
+    #[inline]
+    pub fn put_tail(&self, gp: Gp) {
+        push(&self.worker, gp);
+    }
+
+    /// Puts a G into `runnext`, and what was there at the tail. True if something was displaced.
+    #[inline]
+    pub fn put_next(&self, shared: &Thief, gp: Gp) -> bool {
+        // ORDERING: Release publishes the G (I2); Acquire for what comes back, which goes on to the queue.
+        let old = shared.runnext.swap(std::ptr::from_ref(gp.0).cast_mut(), Ordering::AcqRel);
+        // SAFETY: `runnext` holds null or a G that the exchange has just made ours.
+        if let Some(old) = unsafe { old.as_ref() } {
+            self.put_tail(Gp(old));
+            return true;
+        }
+        false
+    }
+
+    /// Takes the G in `runnext`.
+    #[inline]
+    pub fn take_runnext(&self, shared: &Thief) -> Option<Gp> {
+        // Relaxed: only the owner puts, and a thief's taking is settled by the exchange below.
+        if shared.runnext.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        // ORDERING: Acquire, pairs with `put_next` (I2); a former owner may have put it.
+        let gp = shared.runnext.swap(std::ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: null if a thief was quicker, else a G that is now ours.
+        unsafe { gp.as_ref() }.map(Gp)
+    }
+
+    /// Takes the G at the head.
+    #[inline]
+    pub fn get(&self) -> Option<Gp> {
+        self.worker.pop()
+    }
+
+    /// How many wait in the queue, `runnext` not counted.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.worker.len()
+    }
+
+    /// Moves half of the queue to the injector.
+    #[cold]
+    #[inline(never)]
+    pub fn overflow(&self, injector: &Injector<Gp>) {
+        for _ in 0..self.len() / 2 {
+            let Some(gp) = self.worker.pop() else { break };
+            injector.push(gp);
+        }
+    }
+
+    /// Moves a fair share of the injector here and takes the first.
+    pub fn refill(&self, injector: &Injector<Gp>, limit: usize) -> Option<Gp> {
+        loop {
+            match injector.steal_batch_with_limit_and_pop(&self.worker, limit.max(1)) {
+                Steal::Success(gp) => return Some(gp),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
+    }
+}
+
+impl Thief {
+    /// How many wait in the queue, `runnext` not counted; may be old.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.stealer.len()
+    }
+
+    /// True if there was nothing to steal at some moment.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.stealer.is_empty() && self.runnext().is_null()
+    }
+
+    /// What is in `runnext`, to be compared with a later look only.
+    #[inline]
+    pub fn runnext(&self) -> *mut G {
+        // Relaxed: a hint.
+        self.runnext.load(Ordering::Relaxed)
+    }
+
+    /// Moves about half of the queue to the thief's own and takes the last of them.
+    pub fn steal_half(&self, to: &RunQueue) -> Option<Gp> {
+        loop {
+            match self.stealer.steal_batch_and_pop(&to.worker) {
+                Steal::Success(gp) => return Some(gp),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    /// Takes one, for whoever has no queue of its own.
+    pub fn steal_one(&self) -> Option<Gp> {
+        loop {
+            match self.stealer.steal() {
+                Steal::Success(gp) => return Some(gp),
+                Steal::Empty => break,
+                Steal::Retry => {}
+            }
+        }
+        self.steal_runnext(self.runnext())
+    }
+
+    /// Takes `runnext` if it still holds what the thief saw a while ago.
+    pub fn steal_runnext(&self, seen: *mut G) -> Option<Gp> {
+        if seen.is_null() {
+            return None;
+        }
+        // ORDERING: Acquire, pairs with `put_next` (I2).
+        let won =
+            self.runnext.compare_exchange(seen, std::ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed);
+        // SAFETY: what was in `runnext` is a G, and the exchange made it ours.
+        won.ok().map(|gp| Gp(unsafe { &*gp }))
+    }
+}

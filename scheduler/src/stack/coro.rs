@@ -1,0 +1,184 @@
+//! A stack with the coroutine that lives on it, and the switch onto it and off it.
+//!
+//! The coroutine runs one goroutine after another: it is resumed with [`StackHead::g`] set, runs that G's body, and
+//! suspends with [`Switch::Exit`]; the next resume finds the next G. So recycling a stack costs two stores, and the
+//! coroutine never returns and is never dropped.
+//!
+//! Ownership: `resume` needs the exclusive right to the stack. Whoever holds a `Stack` that is not bound to a G has
+//! it (pool); for a bound one the M that moved the G from Runnable to Running has it (see `g`).
+
+use super::arena::{self, GUARD};
+use crate::g::{self, G};
+use corosensei::stack::{Stack as CoroStack, StackPointer};
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use std::cell::{Cell, UnsafeCell};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+/// Bytes at the end of a slot that belong to the [`StackHead`].
+pub const HEAD: usize = 128;
+const _: () = assert!(size_of::<StackHead>() <= HEAD && HEAD % corosensei::stack::STACK_ALIGNMENT == 0);
+
+/// Why a goroutine left its stack: the word that travels from it to g0. What goes with it lies in the M.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Switch {
+    /// `gopark`: run the commit, then the G waits.
+    Park,
+    /// `gosched`: to the tail of the local run queue.
+    Yield,
+    /// Its time slice is over: to the global queue.
+    Preempt,
+    /// Its body is done; the stack is free.
+    Exit,
+    /// Run a function on g0 and come back at once.
+    OnG0,
+}
+
+/// What lies at the end of every slot.
+pub struct StackHead {
+    /// The G that this stack is bound to, null while it is free. Written by the owner of the stack, read by whoever
+    /// runs on it.
+    g: Cell<*const G>,
+    /// Where the coroutine suspends; written by the coroutine when it first runs.
+    yielder: Cell<*const Yielder<(), Switch>>,
+    coroutine: UnsafeCell<MaybeUninit<Coroutine<(), Switch, (), Slot>>>,
+    class: u8,
+}
+
+/// A stack: the slot, its coroutine and its head. Copies name the same stack; see the module for who may use it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stack(NonNull<StackHead>);
+
+// SAFETY: a stack is memory; which thread may use it is the protocol's business (module docs), not the handle's.
+unsafe impl Send for Stack {}
+
+/// The slot's usable part, as corosensei wants it.
+struct Slot {
+    base: StackPointer,
+    limit: StackPointer,
+}
+
+// SAFETY: the slot has a guard at its low end and at least MIN_STACK usable bytes above it, and is never unmapped.
+unsafe impl CoroStack for Slot {
+    fn base(&self) -> StackPointer {
+        self.base
+    }
+    fn limit(&self) -> StackPointer {
+        self.limit
+    }
+}
+
+impl Stack {
+    /// Maps a new stack and puts its coroutine in.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory or address space; the message names the limit.
+    pub fn new(class: u8) -> io::Result<Stack> {
+        let (start, end) = arena::new_slot(class)?;
+        let head = (end - HEAD) as *mut StackHead;
+        let slot = Slot {
+            base: StackPointer::new(end - HEAD).expect("a slot is not at address 0"),
+            limit: StackPointer::new(start + GUARD).expect("a slot is not at address 0"),
+        };
+        let at = head as usize;
+        let coroutine = Coroutine::with_stack(slot, move |yielder: &Yielder<(), Switch>, ()| {
+            let head = at as *const StackHead;
+            // SAFETY: the head lies at the end of the very stack that this runs on.
+            unsafe { host(&*head, yielder) }
+        });
+        // SAFETY: the slot is fresh, so the head's place is ours alone, mapped and aligned (HEAD is).
+        unsafe {
+            head.write(StackHead {
+                g: Cell::new(std::ptr::null()),
+                yielder: Cell::new(std::ptr::null()),
+                coroutine: UnsafeCell::new(MaybeUninit::new(coroutine)),
+                class,
+            });
+            Ok(Stack(NonNull::new_unchecked(head)))
+        }
+    }
+
+    fn head(&self) -> &StackHead {
+        // SAFETY: heads are written in `new` and never go away.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The size class.
+    pub fn class(self) -> u8 {
+        self.head().class
+    }
+
+    /// Binds the stack to a G, or frees it. The caller owns the stack.
+    pub fn bind(self, gp: Option<&'static G>) {
+        self.head().g.set(gp.map_or(std::ptr::null(), std::ptr::from_ref));
+    }
+
+    /// Switches onto the stack until its goroutine switches off.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on g0, has the exclusive right to the stack (module docs), and a G is bound to it.
+    #[inline]
+    pub unsafe fn resume(self) -> Switch {
+        // SAFETY: initialised in `new`; exclusive by the caller's promise.
+        let coroutine = unsafe { (*self.head().coroutine.get()).assume_init_mut() };
+        match coroutine.resume(()) {
+            CoroutineResult::Yield(why) => why,
+            CoroutineResult::Return(()) => crate::throw!("a stack's coroutine has returned"),
+        }
+    }
+
+    /// Switches off the stack, back to where it was resumed.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on this stack, and what `why` needs is in place (see `proc`).
+    #[inline]
+    pub unsafe fn suspend(self, why: Switch) {
+        // SAFETY: the caller runs on this stack, so its coroutine has set the yielder.
+        unsafe { (*self.head().yielder.get()).suspend(why) }
+    }
+}
+
+/// The coroutine's whole life.
+///
+/// # Safety
+///
+/// `head` is the head of the stack that this runs on.
+unsafe fn host(head: &StackHead, yielder: &Yielder<(), Switch>) {
+    head.yielder.set(yielder);
+    loop {
+        // SAFETY: whoever resumes a stack has bound a G to it, whose body this is the one to run.
+        unsafe { g::run_body(&*head.g.get()) };
+        yielder.suspend(Switch::Exit);
+    }
+}
+
+/// The stack pointer.
+#[inline(always)]
+fn stack_pointer() -> usize {
+    let sp: usize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reads one register.
+    unsafe {
+        std::arch::asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: reads one register.
+    unsafe {
+        std::arch::asm!("mov {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags));
+    }
+    sp
+}
+
+/// The G whose stack the caller runs on, by arithmetic on the stack pointer; `None` on any other stack.
+#[inline]
+pub fn current_head() -> Option<&'static G> {
+    let end = arena::slot_end(stack_pointer())?;
+    // SAFETY: the caller runs in this slot, so its head exists and a G is bound to it for as long as it does; G
+    // memory is never freed.
+    unsafe { Some(&*(*((end - HEAD) as *const StackHead)).g.get()) }
+}

@@ -1,0 +1,34 @@
+//! The base layer: atomics and the short lock that everything else is built of.
+//!
+//! One switch: a normal build takes its atomics from `std`, a build with `--cfg loom` takes loom's, and no other
+//! file names either. The lock is in [`lock`].
+
+#[cfg(not(loom))]
+pub use std::sync::atomic;
+
+#[cfg(loom)]
+pub use loom::sync::atomic;
+
+pub mod lock;
+
+pub use lock::{SpinLock, Spinning};
+
+/// Tells the processor (under loom: the model) that this thread waits for another one.
+#[inline]
+pub fn spin_hint() {
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+/// Lets another OS thread run.
+pub fn os_yield() {
+    // SAFETY: sched_yield takes nothing and cannot fail on Linux.
+    #[cfg(not(loom))]
+    unsafe {
+        libc::sched_yield();
+    }
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}

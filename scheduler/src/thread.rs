@@ -1,0 +1,41 @@
+//! The G of a plain OS thread: made when the thread first takes part in an operation, given back when it ends.
+//!
+//! Only plain threads and g0 come here, never a goroutine's stack (`getg` looks at the stack pointer first). The
+//! accessor is still never inlined and holds an empty `asm!`, so that no caller's code keeps the variable's address.
+
+use crate::g::G;
+use crate::gpool;
+use std::cell::Cell;
+
+thread_local! {
+    static THREAD_G: Cell<Option<&'static G>> = const { Cell::new(None) };
+    static GIVE_BACK: GiveBack = const { GiveBack };
+}
+
+/// Returns the thread's G to the pool when the thread ends.
+struct GiveBack;
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        if let Some(gp) = THREAD_G.take() {
+            gp.end_thread();
+            gpool::put_shared(gp);
+        }
+    }
+}
+
+/// The calling thread's G.
+#[inline(never)]
+pub fn thread_g() -> &'static G {
+    // SAFETY: does nothing; see the module.
+    unsafe { std::arch::asm!("", options(nostack, preserves_flags)) };
+    if let Some(gp) = THREAD_G.get() {
+        return gp;
+    }
+    let gp = gpool::get_shared();
+    gp.become_thread();
+    THREAD_G.set(Some(gp));
+    // In a thread that is past its destructors this fails, and the G stays with the thread's remains.
+    let _ = GIVE_BACK.try_with(|_| ());
+    gp
+}

@@ -1,0 +1,62 @@
+//! How the process ends when it cannot go on (Go's `throw` and `fatal`), and writing to stderr from any stack.
+//!
+//! - `throw`: an invariant of ours broke. `runtime: ...`, then abort.
+//! - [`fatal`]: the program cannot go on, and it is beyond one goroutine. `fatal error: ...`, the goroutines,
+//!   exit status 2.
+//! - What one goroutine can be blamed for is an ordinary `panic!`.
+//!
+//! Both write with `write(2)`: they work on a goroutine's stack, on g0 and in a signal handler, take no lock and read
+//! no thread-local.
+
+use std::fmt::{self, Write};
+
+/// Standard error with no buffer and no lock.
+#[derive(Debug, Default)]
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let mut rest = s.as_bytes();
+        while !rest.is_empty() {
+            // SAFETY: the pointer and length describe `rest`.
+            let n = unsafe { libc::write(2, rest.as_ptr().cast(), rest.len()) };
+            if n <= 0 {
+                return Err(fmt::Error);
+            }
+            rest = &rest[n as usize..];
+        }
+        Ok(())
+    }
+}
+
+/// Writes one message to stderr in one piece.
+pub fn report(message: fmt::Arguments<'_>) {
+    // One buffer, so that messages of different threads do not mix.
+    let _ = Stderr.write_str(&format!("{message}\n"));
+}
+
+/// Ends the process because an invariant of the scheduler broke.
+#[cold]
+#[inline(never)]
+pub fn throw(message: fmt::Arguments<'_>) -> ! {
+    report(format_args!("runtime: {message}"));
+    std::process::abort()
+}
+
+/// Ends the process, exit status 2, after the message and the list of goroutines.
+#[cold]
+#[inline(never)]
+pub fn fatal(message: fmt::Arguments<'_>) -> ! {
+    report(format_args!("fatal error: {message}\n"));
+    #[cfg(not(loom))]
+    crate::proc::dump(&mut Stderr);
+    // SAFETY: _exit runs no handlers, so it is sound on any stack, whatever locks are held.
+    unsafe { libc::_exit(2) }
+}
+
+/// [`throw`](throw()) with a format string.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! throw {
+    ($($arg:tt)*) => { $crate::throw::throw(format_args!($($arg)*)) };
+}

@@ -1,0 +1,61 @@
+//! The monotonic clock as one number (Go's `nanotime`).
+
+use std::time::Duration;
+
+/// A point of the system's monotonic clock, in nanoseconds. [`Nanos::NEVER`] lies after all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// After every other point.
+    pub const NEVER: Nanos = Nanos(u64::MAX);
+
+    /// The clock's time.
+    #[inline]
+    pub fn now() -> Nanos {
+        let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `ts` is a valid place for the answer, and this clock always exists.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts) };
+        Nanos(ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64)
+    }
+
+    /// The point that much later; what would be past the end of the clock is [`Nanos::NEVER`].
+    #[inline]
+    pub fn after(self, d: Duration) -> Nanos {
+        u64::try_from(d.as_nanos()).map_or(Nanos::NEVER, |d| Nanos(self.0.saturating_add(d)))
+    }
+
+    /// Nanoseconds since an earlier point, 0 if it is later.
+    #[inline]
+    pub fn since(self, earlier: Nanos) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// As the kernel wants it; `None` for [`Nanos::NEVER`].
+    pub fn to_timespec(self) -> Option<libc::timespec> {
+        (self != Nanos::NEVER).then(|| libc::timespec {
+            tv_sec: (self.0 / 1_000_000_000) as libc::time_t,
+            tv_nsec: (self.0 % 1_000_000_000) as libc::c_long,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adding_saturates_at_never() {
+        assert_eq!(Nanos(5).after(Duration::MAX), Nanos::NEVER);
+        assert_eq!(Nanos::NEVER.after(Duration::from_secs(1)), Nanos::NEVER);
+        assert_eq!(Nanos(5).after(Duration::from_nanos(6)), Nanos(11));
+        assert!(Nanos::NEVER.to_timespec().is_none());
+    }
+
+    #[test]
+    fn the_clock_goes_on() {
+        let a = Nanos::now();
+        let b = Nanos::now();
+        assert!(b >= a && a.since(b) == 0);
+    }
+}

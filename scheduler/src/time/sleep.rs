@@ -1,0 +1,87 @@
+//! Sleeping, waiting with a deadline, and calling a function later.
+
+use super::clock::Nanos;
+use super::{Callback, Timer};
+use crate::g::{G, WaitReason};
+use crate::m::Commit;
+use crate::proc::{self, getg, gopark};
+use crate::sched::Sched;
+
+/// What a timed park hands to its commit. Lies in the parked frame.
+struct TimedPark {
+    sched: &'static Sched,
+    timer: Timer,
+    when: Nanos,
+    commit: Option<Commit>,
+    lock: *mut (),
+}
+
+/// Parks until somebody who wins the select readies this goroutine or thread, or until the deadline. True if it was
+/// somebody: then [`G::take_param`] has what they left. False for the deadline.
+///
+/// The caller has called [`G::begin_select`] before it let anyone know of it; wakers go through
+/// [`G::win_select`]. `commit` and `lock` are as for [`gopark`].
+///
+/// # Safety
+///
+/// As for [`gopark`].
+pub unsafe fn gopark_until(
+    commit: Option<Commit>,
+    lock: *mut (),
+    reason: WaitReason,
+    deadline: Nanos,
+) -> bool {
+    let gp = getg();
+    let Some(sched) = gp.sched() else {
+        // SAFETY: the caller's promise.
+        return unsafe { proc::park_thread_until(gp, commit, lock, reason, deadline) };
+    };
+    if deadline == Nanos::NEVER {
+        // SAFETY: the caller's promise.
+        unsafe { gopark(commit, lock, reason) };
+        return true;
+    }
+    let park = TimedPark { sched, timer: Timer::wake(gp), when: deadline, commit, lock };
+    // SAFETY: `park` lives in this frame, which is left only after the timer is out of the heap; for the rest, the
+    // caller's promise.
+    unsafe { gopark(Some(timed_commit), (&raw const park).cast_mut().cast(), reason) };
+    // The winner was the timer exactly if it is not in the heap any more and nobody left a word; a waker that has won
+    // always leaves one.
+    park.sched.timers.disarm(&park.timer);
+    !gp.peek_param().is_null()
+}
+
+/// The commit of a timed park. First the timer, then the caller's commit: once that has let go of its lock, the G may
+/// be readied, run and leave the frame, so nothing of it is touched after.
+///
+/// # Safety
+///
+/// `park` is the [`TimedPark`] of a G that has just parked with it.
+unsafe fn timed_commit(gp: &'static G, park: *mut ()) -> bool {
+    let park = park.cast::<TimedPark>();
+    // SAFETY: the frame is alive: the G is woken by the timer at the earliest, and if it is, it waits in `disarm` or
+    // for the lock that the caller's commit has not released yet. Copied before the timer is armed all the same.
+    let (sched, when, commit, lock) = unsafe { ((*park).sched, (*park).when, (*park).commit, (*park).lock) };
+    // SAFETY: the timer lies in the parked frame; I1 of `time`.
+    let first = unsafe { sched.timers.arm(&raw const (*park).timer, when) };
+    if first {
+        sched.timer_is_first();
+    }
+    // SAFETY: as the caller of `gopark_until` promised.
+    commit.is_none_or(|f| unsafe { f(gp, lock) })
+}
+
+/// Sleeps until the deadline (Go's `time.Sleep`): parks the goroutine, or blocks the plain thread.
+pub fn sleep_until(deadline: Nanos) {
+    let gp = getg();
+    gp.begin_select();
+    // SAFETY: nobody but the timer knows of this wait.
+    unsafe { gopark_until(None, std::ptr::null_mut(), WaitReason::Sleep, deadline) };
+}
+
+/// Has `f` called at the deadline, on the scheduler's own stack: it must be short and must not block.
+pub fn call_at(sched: &'static Sched, deadline: Nanos, f: Callback) {
+    if deadline != Nanos::NEVER && sched.timers.arm_call(deadline, f) {
+        sched.timer_is_first();
+    }
+}
