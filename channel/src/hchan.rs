@@ -56,6 +56,8 @@ pub struct Hchan {
     pub(crate) handles: AtomicU64,
     pub(crate) sides: AtomicU8,
     layout: Layout,
+    #[cfg(loom)]
+    order: usize,
 }
 
 impl std::fmt::Debug for Hchan {
@@ -101,6 +103,11 @@ impl Hchan {
                 handles: AtomicU64::new(handles),
                 sides: AtomicU8::new(2),
                 layout,
+                #[cfg(loom)]
+                order: {
+                    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
+                    NEXT.fetch_add(1, Ordering::Relaxed)
+                },
             });
         }
         c
@@ -118,6 +125,19 @@ impl Hchan {
             ptr::drop_in_place(c.as_ptr());
             dealloc(c.as_ptr().cast(), layout);
         }
+    }
+
+    /// The place of this channel in the order in which several are locked: its address.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn order(&self) -> usize {
+        ptr::from_ref(self) as usize
+    }
+
+    /// In a model the order of making, which is the same for every run of it.
+    #[cfg(loom)]
+    pub(crate) fn order(&self) -> usize {
+        self.order
     }
 
     /// Elements in the buffer, at some moment.

@@ -62,8 +62,9 @@ impl<'a> Scase<'a> {
         Scase { c, elem, dir }
     }
 
+    /// The place of its channel in the lock order.
     fn addr(&self) -> usize {
-        self.c.map_or(0, |c| ptr::from_ref(c) as usize)
+        self.c.map_or(0, Hchan::order)
     }
 
     fn queue(&self) -> Option<&'a WaitQ> {
@@ -248,8 +249,7 @@ impl Locks<'_, '_> {
         let mut left = self.lockorder;
         while let [rest @ .., i] = left {
             let c = self.cases[*i as usize].c;
-            let again =
-                rest.last().map(|j| self.cases[*j as usize].addr()) == c.map(|c| ptr::from_ref(c) as usize);
+            let again = rest.last().map(|j| self.cases[*j as usize].addr()) == c.map(Hchan::order);
             left = rest;
             if let (false, Some(c)) = (again, c) {
                 c.lock.unlock();

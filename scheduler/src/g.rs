@@ -19,7 +19,9 @@
 //! ```
 //!
 //! I1: Every transition is made by the one owner of the old status, in [`casgstatus`], which checks it. It needs no
-//! read-modify-write: the hand-over from owner to owner (a queue, a lock) orders the plain loads and stores.
+//! read-modify-write: the hand-over from owner to owner (a queue, a lock) orders the loads and stores. Only a parked
+//! plain thread looks at a status that another one is about to change, its own, to see whether it was readied: the
+//! store is a Release and its look an Acquire, so that it sees what its waker left.
 //!
 //! I2: The memory of a G is never freed, only recycled (`gpool`). A late look at a G (a dump, sysmon's preempt flag)
 //! reads atomics of another goroutine at worst.
@@ -27,8 +29,12 @@
 //! A plain thread's G has no stack of ours and is never in a run queue: it is `Running` or `Waiting`, and readying
 //! it wakes the thread.
 
+#[cfg(not(loom))]
 use crate::m::M;
+#[cfg(loom)]
+use crate::model::{M, Sched};
 use crate::note::Note;
+#[cfg(not(loom))]
 use crate::sched::Sched;
 #[cfg(not(loom))]
 use crate::stack::Stack;
@@ -284,7 +290,8 @@ impl G {
     /// Its status at some moment.
     #[inline]
     pub fn status(&self) -> Status {
-        Status::from_u8(self.status.load(Ordering::Relaxed))
+        // ORDERING: Acquire, pairs with the Release in `casgstatus` (I1).
+        Status::from_u8(self.status.load(Ordering::Acquire))
     }
 
     /// Why it waits or waited last.
@@ -371,7 +378,8 @@ impl G {
         // A Weyl sequence, started at the G's own address, through the finisher of splitmix64.
         let x = self.rng.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.rng.set(x);
-        let mut z = x ^ std::ptr::from_ref(self) as u64;
+        // In a model the same for every run of it.
+        let mut z = if cfg!(loom) { x } else { x ^ std::ptr::from_ref(self) as u64 };
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (((z ^ (z >> 31)) >> 32) * n as u64 >> 32) as usize
@@ -386,13 +394,14 @@ impl G {
 
 /// Moves a G from one status to the next. The caller owns it in the old one (I1).
 #[inline]
-pub(crate) fn casgstatus(gp: &G, old: Status, new: Status) {
-    // ORDERING: Relaxed; see I1. A plain thread's G is ordered by its note instead.
+pub fn casgstatus(gp: &G, old: Status, new: Status) {
+    // Relaxed: the caller owns it.
     let found = gp.status.load(Ordering::Relaxed);
     if found != old as u8 {
         bad_status(gp, old, new);
     }
-    gp.status.store(new as u8, Ordering::Relaxed);
+    // ORDERING: Release, pairs with the Acquire in `status` (I1).
+    gp.status.store(new as u8, Ordering::Release);
 }
 
 #[cold]

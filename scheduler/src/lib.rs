@@ -15,24 +15,40 @@
 //! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`idle`],
 //! [`sched`]. Verbs: [`proc`]. Services: [`time`].
 
+#![cfg_attr(loom, allow(dead_code, missing_docs, reason = "models use a part of it"))]
+
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("gort runs on Linux on x86_64 and aarch64");
 
+#[cfg(not(loom))]
 pub mod config;
 pub mod g;
+#[cfg(not(loom))]
 pub mod gate;
+#[cfg(not(loom))]
 mod gpool;
 pub mod idle;
+#[cfg(not(loom))]
 mod m;
+#[cfg(loom)]
+pub mod model;
 pub mod note;
+#[cfg(not(loom))]
 mod p;
+#[cfg(not(loom))]
 pub mod proc;
+#[cfg(loom)]
+pub use model::proc;
 pub mod runq;
+#[cfg(not(loom))]
 pub mod sched;
+#[cfg(not(loom))]
 mod stack;
 pub mod sync;
+#[cfg(not(loom))]
 mod thread;
 pub mod throw;
 pub mod time;
 
+#[cfg(not(loom))]
 pub use stack::arena::{DEFAULT_STACK, MAX_STACK, MIN_STACK, StackSizeError, class_of};

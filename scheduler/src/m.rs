@@ -10,6 +10,7 @@ use crate::g::G;
 use crate::idle::Spinner;
 use crate::note::Note;
 use crate::p::P;
+use crate::proc::Commit;
 use crate::sched::Sched;
 use crate::stack::Switch;
 use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -17,9 +18,6 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
 use std::ptr;
-
-/// `gopark`'s commit (Go's `waitunlockf`): runs on g0 once the G has left its stack. False calls the park off.
-pub type Commit = unsafe fn(&'static G, *mut ()) -> bool;
 
 /// An OS thread; see the module.
 pub struct M {

@@ -7,10 +7,12 @@ mod park;
 mod schedule;
 pub mod shutdown;
 pub(crate) mod sysmon;
+pub mod waiting;
 mod wake;
 
 pub use dump::{dump, goroutines};
 pub use newproc::{Goroutine, spawn, spawn_unchecked};
-pub(crate) use park::park_thread_until;
 pub use park::{getg, gopark, goready, gosched, preempt_check, preempt_point};
 pub(crate) use schedule::schedule;
+pub use waiting::Commit;
+pub(crate) use waiting::park_thread_until;

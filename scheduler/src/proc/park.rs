@@ -2,8 +2,9 @@
 //!
 //! The protocol is in the README of this folder, "Park and ready".
 
-use crate::g::{G, Status, WaitReason, casgstatus};
-use crate::m::{Commit, M};
+use super::waiting::{Commit, make_runnable, park_thread_until, wake_thread};
+use crate::g::{G, WaitReason};
+use crate::m::M;
 use crate::stack::{self, Switch};
 use crate::sync::atomic::Ordering;
 use crate::time::clock::Nanos;
@@ -48,47 +49,6 @@ pub unsafe fn gopark(commit: Option<Commit>, lock: *mut (), reason: WaitReason) 
     unsafe { M::switch_to_g0(gp, Switch::Park) };
 }
 
-/// [`gopark`] for a plain thread, with a deadline. True if it was readied; false if the deadline came first, which
-/// decides the wait as if by [`G::win_select`].
-///
-/// # Safety
-///
-/// As for [`gopark`]; with a deadline the wait is one that wakers claim with `win_select`.
-pub(crate) unsafe fn park_thread_until(
-    gp: &'static G,
-    commit: Option<Commit>,
-    lock: *mut (),
-    reason: WaitReason,
-    deadline: Nanos,
-) -> bool {
-    gp.set_wait_reason(reason);
-    casgstatus(gp, Status::Running, Status::Waiting);
-    // SAFETY: the caller's promise.
-    if commit.is_some_and(|f| unsafe { !f(gp, lock) }) {
-        casgstatus(gp, Status::Waiting, Status::Running);
-        return true;
-    }
-    loop {
-        let signaled = gp.note().sleep_until(deadline);
-        if signaled && gp.status() == Status::Runnable {
-            casgstatus(gp, Status::Runnable, Status::Running);
-            return true;
-        }
-        if !signaled && gp.win_select() {
-            casgstatus(gp, Status::Waiting, Status::Running);
-            return false;
-        }
-        if !signaled {
-            // A waker was quicker and is on its way.
-            while gp.status() != Status::Runnable {
-                gp.note().sleep();
-            }
-            casgstatus(gp, Status::Runnable, Status::Running);
-            return true;
-        }
-    }
-}
-
 /// Makes a parked goroutine runnable; it is put next on the caller's P, or into the global queue if the caller has
 /// none. A plain thread is woken.
 ///
@@ -97,9 +57,10 @@ pub(crate) unsafe fn park_thread_until(
 /// The caller owns the one right to ready `gp` (see [`gopark`]).
 #[inline]
 pub unsafe fn goready(gp: &'static G) {
-    casgstatus(gp, Status::Waiting, Status::Runnable);
+    // SAFETY: the caller's promise.
+    unsafe { make_runnable(gp) };
     if gp.is_thread() {
-        gp.note().wakeup();
+        wake_thread(gp);
         return;
     }
     super::wake::ready(gp);

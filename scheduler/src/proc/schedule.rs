@@ -1,6 +1,7 @@
 //! The life of an M in a scheduler: find a goroutine, run it, deal with why it stopped.
 
 use super::find_runnable::{Found, find_runnable};
+use super::waiting::commit_park;
 use super::wake::{inject, runqput};
 use super::{newproc, sysmon};
 use crate::g::{G, Phase, Status, casgstatus};
@@ -53,27 +54,27 @@ fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
     loop {
         match run(mp, gp, inherit) {
             Switch::Park => {
-                stop(mp, gp, Status::Waiting);
-                if let Some(commit) = mp.waitunlockf.take() {
-                    // From the commit on, the G may run elsewhere; only if it says false is it still ours.
-                    // SAFETY: `gopark`'s caller promised that the commit may be called here, once.
-                    if unsafe { !commit(gp, mp.waitlock.get()) } {
-                        casgstatus(gp, Status::Waiting, Status::Runnable);
-                        inherit = true;
-                        continue;
-                    }
+                stop(mp);
+                // SAFETY: the G has just left its stack; these are its `gopark`'s. From the commit on it may run
+                // elsewhere.
+                if unsafe { !commit_park(gp, mp.waitunlockf.take(), mp.waitlock.get()) } {
+                    inherit = true;
+                    continue;
                 }
             }
             Switch::Yield => {
-                stop(mp, gp, Status::Runnable);
+                stop(mp);
+                casgstatus(gp, Status::Running, Status::Runnable);
                 runqput(sched, mp, mp.p(), Gp(gp), false);
             }
             Switch::Preempt => {
-                stop(mp, gp, Status::Runnable);
+                stop(mp);
+                casgstatus(gp, Status::Running, Status::Runnable);
                 inject(sched, Gp(gp));
             }
             Switch::Exit => {
-                stop(mp, gp, Status::Dead);
+                stop(mp);
+                casgstatus(gp, Status::Running, Status::Dead);
                 if newproc::goexit(mp, gp) {
                     // Its result is nobody's: it must be dropped, on the goroutine's own stack.
                     casgstatus(gp, Status::Dead, Status::Runnable);
@@ -123,11 +124,10 @@ fn run(mp: &'static M, gp: &'static G, inherit: bool) -> Switch {
     }
 }
 
-/// The goroutine is off its stack: gives it its new status. From here on g0 alone runs on this M.
-fn stop(mp: &'static M, gp: &'static G, status: Status) {
+/// The goroutine is off its stack: from here on g0 alone runs on this M.
+fn stop(mp: &'static M) {
     mp.curg.store(ptr::null_mut(), Ordering::Relaxed);
     mp.p().watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
-    casgstatus(gp, Status::Running, status);
 }
 
 /// Gives a goroutine its stack, at its first run.

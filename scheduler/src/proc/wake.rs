@@ -23,7 +23,8 @@
 //! values is torn apart by each thief and pays two cross-core moves per value); a fixed backlog (right for channel
 //! traffic, but two goroutines of a millisecond each would run one after the other).
 
-use crate::g::{G, Status, casgstatus};
+use super::waiting::make_runnable;
+use crate::g::G;
 use crate::idle::{Spinner, Wake};
 use crate::m::{self, M};
 use crate::p::{Owned, P};
@@ -56,7 +57,8 @@ pub(super) fn ready_from_g0(sched: &'static Sched, mp: &'static M, pp: &'static 
         unsafe { super::park::goready(gp) };
         return;
     }
-    casgstatus(gp, Status::Waiting, Status::Runnable);
+    // SAFETY: the caller owns the right.
+    unsafe { make_runnable(gp) };
     runqput(sched, mp, pp, Gp(gp), true);
 }
 

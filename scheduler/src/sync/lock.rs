@@ -13,14 +13,17 @@
 //! **Rejected**: `parking_lot` (its slow path keeps a thread-local queue node, and the lock is taken on goroutine
 //! stacks) and a futex lock (its unlock is a second read-modify-write, which is a tenth of a channel operation).
 //!
-//! Tested by the models of every protocol that uses it; under loom a shadow cell checks that each holder
-//! happens after the one before.
+//! Tested by `tests/loom_lock.rs`, and by the models of every protocol that uses it. Under loom a contender waits for a
+//! bell instead of spinning (a model cannot explore a spin), and a shadow cell checks that each holder happens after
+//! the one before.
 
 use super::atomic::{AtomicBool, Ordering};
+#[cfg(not(loom))]
 use super::{os_yield, spin_hint};
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 
+#[cfg(not(loom))]
 /// Rounds of the processor's pause instruction before the time slice is given away: a few cache-line transfers.
 const SPINS: u32 = 40;
 
@@ -30,6 +33,8 @@ pub struct SpinLock {
     held: AtomicBool,
     #[cfg(loom)]
     shadow: loom::cell::UnsafeCell<()>,
+    #[cfg(loom)]
+    bell: (loom::sync::Mutex<()>, loom::sync::Condvar),
 }
 
 impl SpinLock {
@@ -42,7 +47,11 @@ impl SpinLock {
     /// An open lock.
     #[cfg(loom)]
     pub fn new() -> SpinLock {
-        SpinLock { held: AtomicBool::new(false), shadow: loom::cell::UnsafeCell::new(()) }
+        SpinLock {
+            held: AtomicBool::new(false),
+            shadow: loom::cell::UnsafeCell::new(()),
+            bell: (loom::sync::Mutex::new(()), loom::sync::Condvar::new()),
+        }
     }
 
     /// Takes the lock.
@@ -66,6 +75,17 @@ impl SpinLock {
     }
 
     #[cold]
+    #[cfg(loom)]
+    fn lock_slow(&self) {
+        let (waiting, bell) = &self.bell;
+        let mut guard = waiting.lock().unwrap();
+        while !self.try_lock() {
+            guard = bell.wait(guard).unwrap();
+        }
+    }
+
+    #[cold]
+    #[cfg(not(loom))]
     fn lock_slow(&self) {
         let mut spins = 0;
         loop {
@@ -90,6 +110,11 @@ impl SpinLock {
         debug_assert!(self.held.load(Ordering::Relaxed), "unlock of an open lock");
         // ORDERING: Release, pairs with the Acquire in `try_lock`.
         self.held.store(false, Ordering::Release);
+        #[cfg(loom)]
+        {
+            drop(self.bell.0.lock().unwrap());
+            self.bell.1.notify_one();
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub mod clock;
 pub mod heap;
 #[cfg(not(loom))]
 pub mod sleep;
+#[cfg(loom)]
+pub use crate::model::sleep;
 
 use crate::g::G;
 use crate::sync::Spinning;
@@ -94,7 +96,8 @@ impl std::fmt::Debug for Timers {
 }
 
 impl Timers {
-    pub(crate) fn new() -> Timers {
+    /// No timers.
+    pub fn new() -> Timers {
         Timers { heap: Spinning::new(Heap::new()), first: AtomicU64::new(Nanos::NEVER.0) }
     }
 
@@ -115,7 +118,7 @@ impl Timers {
     ///
     /// The timer is not armed, and stays where it is until it has been disarmed or has fired.
     #[must_use]
-    pub(crate) unsafe fn arm(&self, timer: *const Timer, when: Nanos) -> bool {
+    pub unsafe fn arm(&self, timer: *const Timer, when: Nanos) -> bool {
         let mut heap = self.heap.lock();
         heap.push(when, Armed(timer));
         let first = heap.first() == Some(when);
@@ -127,7 +130,7 @@ impl Timers {
 
     /// Arms a timer that calls a function. True as for [`Timers::arm`].
     #[must_use]
-    pub(crate) fn arm_call(&self, when: Nanos, f: Callback) -> bool {
+    pub fn arm_call(&self, when: Nanos, f: Callback) -> bool {
         let timer =
             Box::new(Timer { index: Cell::new(NOT_IN_HEAP), what: What::Call(UnsafeCell::new(Some(f))) });
         // SAFETY: the heap owns the box until `run_due` takes it back.
@@ -135,7 +138,7 @@ impl Timers {
     }
 
     /// Takes a timer out. False if it has fired.
-    pub(crate) fn disarm(&self, timer: &Timer) -> bool {
+    pub fn disarm(&self, timer: &Timer) -> bool {
         let mut heap = self.heap.lock();
         let index = timer.index.get();
         if index == NOT_IN_HEAP {
@@ -149,7 +152,7 @@ impl Timers {
     }
 
     /// Fires what is due; the Gs to be readied go to `ready`. Runs on an M's g0 or on sysmon.
-    pub(crate) fn run_due(&self, mut ready: impl FnMut(&'static G)) {
+    pub fn run_due(&self, mut ready: impl FnMut(&'static G)) {
         if self.first() == Nanos::NEVER {
             return;
         }
@@ -181,6 +184,12 @@ impl Timers {
                 }
             }
         }
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers::new()
     }
 }
 

@@ -3,8 +3,7 @@
 use super::clock::Nanos;
 use super::{Callback, Timer};
 use crate::g::{G, WaitReason};
-use crate::m::Commit;
-use crate::proc::{self, getg, gopark};
+use crate::proc::{self, Commit, getg, gopark};
 use crate::sched::Sched;
 
 /// What a timed park hands to its commit. Lies in the parked frame.

@@ -1,0 +1,131 @@
+//! The stand-in for the scheduler in loom models: the same verbs, each goroutine an OS thread of the model.
+//!
+//! What the models run is the real code of `sync`, `note`, `idle`, `runq`, `time`, and of `proc::waiting`: status,
+//! commit, and the sleep of a plain thread. What they cannot run is the switch of stacks; `tests/loom_park.rs` has a
+//! register file in its place.
+
+use crate::g::G;
+use std::cell::Cell;
+
+/// No M in a model.
+#[derive(Debug)]
+pub struct M;
+
+/// No scheduler in a model.
+#[derive(Debug)]
+pub struct Sched;
+
+loom::thread_local! {
+    static CURRENT: Cell<Option<&'static G>> = Cell::new(None);
+}
+
+/// A G that nobody has; leaked, as all Gs are.
+pub fn new_g() -> &'static G {
+    let gp: &'static G = Box::leak(Box::new(G::new()));
+    gp.become_thread();
+    gp
+}
+
+#[path = "proc/waiting.rs"]
+pub mod waiting;
+
+/// The verbs.
+pub mod proc {
+    use super::{CURRENT, new_g};
+    use crate::g::{G, WaitReason};
+    use crate::time::clock::Nanos;
+
+    pub use super::waiting::{self, Commit};
+
+    /// The thread's G.
+    pub fn getg() -> &'static G {
+        CURRENT.with(|current| {
+            let gp = current.get().unwrap_or_else(new_g);
+            current.set(Some(gp));
+            gp
+        })
+    }
+
+    /// As in the real one, on a plain thread.
+    ///
+    /// # Safety
+    ///
+    /// As in the real one.
+    pub unsafe fn gopark(commit: Option<Commit>, lock: *mut (), reason: WaitReason) {
+        // SAFETY: the caller's promise.
+        unsafe { waiting::park_thread_until(getg(), commit, lock, reason, Nanos::NEVER) };
+    }
+
+    /// As in the real one, on a plain thread.
+    ///
+    /// # Safety
+    ///
+    /// As in the real one.
+    pub unsafe fn goready(gp: &'static G) {
+        // SAFETY: the caller's promise.
+        unsafe { waiting::make_runnable(gp) };
+        waiting::wake_thread(gp);
+    }
+
+    /// No time slices in a model.
+    pub fn preempt_point() {}
+}
+
+/// Waiting with a deadline, which comes when another thread of the model says so.
+pub mod sleep {
+    use super::proc::{Commit, getg, waiting};
+    use crate::g::{G, WaitReason};
+    use crate::time::clock::Nanos;
+    use loom::sync::Mutex;
+
+    loom::lazy_static! {
+        /// The one timer of a model: the G that it wakes.
+        static ref ARMED: Mutex<Option<&'static G>> = Mutex::new(None);
+    }
+
+    struct TimedPark {
+        commit: Option<Commit>,
+        lock: *mut (),
+    }
+
+    /// As in the real one.
+    ///
+    /// # Safety
+    ///
+    /// As in the real one.
+    pub unsafe fn gopark_until(
+        commit: Option<Commit>,
+        lock: *mut (),
+        reason: WaitReason,
+        _deadline: Nanos,
+    ) -> bool {
+        let gp = getg();
+        let park = TimedPark { commit, lock };
+        let arg = (&raw const park).cast_mut().cast();
+        // SAFETY: the caller's promise.
+        unsafe { waiting::park_thread_until(gp, Some(timed_commit), arg, reason, Nanos::NEVER) };
+        *ARMED.lock().unwrap() = None;
+        !gp.peek_param().is_null()
+    }
+
+    unsafe fn timed_commit(gp: &'static G, park: *mut ()) -> bool {
+        // SAFETY: the parked frame.
+        let (commit, lock) =
+            unsafe { ((*park.cast::<TimedPark>()).commit, (*park.cast::<TimedPark>()).lock) };
+        *ARMED.lock().unwrap() = Some(gp);
+        // SAFETY: as the caller of `gopark_until` promised.
+        commit.is_none_or(|f| unsafe { f(gp, lock) })
+    }
+
+    /// The deadline: what `Timers::run_due` does when a timer is armed. True if it ended the wait.
+    pub fn expire() -> bool {
+        let mut armed = ARMED.lock().unwrap();
+        let won = armed.take().filter(|gp| gp.win_select());
+        drop(armed);
+        if let Some(gp) = won {
+            // SAFETY: winning the select is the right to ready it.
+            unsafe { super::proc::goready(gp) };
+        }
+        won.is_some()
+    }
+}

@@ -1,0 +1,164 @@
+//! Models of the sleep/wake handshake (`idle`): an M that runs out of work against those who submit some. A lost
+//! wake-up is an M that sleeps for ever while the work lies there, which loom reports as a deadlock.
+#![cfg(loom)]
+
+use gort_scheduler::idle::{Idle, Spinner, Wake};
+use gort_scheduler::note::Note;
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+const NONE: usize = usize::MAX;
+
+struct Sched {
+    idle: Idle<usize>,
+    /// Work that nobody in particular is bound to find: the injector.
+    submitted: AtomicUsize,
+    notes: Vec<Note>,
+    nextp: Vec<AtomicUsize>,
+    stopped: AtomicBool,
+    done: Mutex<usize>,
+    bell: Condvar,
+}
+
+impl Sched {
+    fn new(procs: usize, ms: usize) -> Arc<Sched> {
+        Arc::new(Sched {
+            idle: Idle::new(procs),
+            submitted: AtomicUsize::new(0),
+            notes: (0..ms).map(|_| Note::new()).collect(),
+            nextp: (0..ms).map(|_| AtomicUsize::new(NONE)).collect(),
+            stopped: AtomicBool::new(false),
+            done: Mutex::new(0),
+            bell: Condvar::new(),
+        })
+    }
+
+    fn submit(&self) {
+        self.submitted.fetch_add(1, Ordering::Relaxed);
+        self.wake(self.idle.submitted());
+    }
+
+    fn wake(&self, wake: Wake<usize>) {
+        match wake {
+            Wake::Nobody => {}
+            Wake::Sleeper(m, p) => {
+                // An exchange where the real code stores: loom lets a read-modify-write miss a store that it does
+                // not follow by happens-before, even one that it must come after in the word's own order.
+                self.nextp[m].swap(p, Ordering::AcqRel);
+                self.notes[m].wakeup();
+            }
+            // As many Ms as there can be wake-ups exist from the start.
+            Wake::NewM(_) => panic!("no M is asleep"),
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.submitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+
+    /// An M that is asleep: as `find_runnable` and its `sleep`.
+    fn m(&self, me: usize) {
+        let mut spinner = None;
+        let mut held = NONE;
+        loop {
+            if held == NONE {
+                // stopm
+                loop {
+                    held = self.nextp[me].swap(NONE, Ordering::Acquire);
+                    if held != NONE {
+                        spinner = Some(Spinner::from_wakep());
+                        break;
+                    }
+                    if self.stopped.load(Ordering::Acquire) && self.idle.remove_m(&me) {
+                        return;
+                    }
+                    self.notes[me].sleep();
+                }
+            }
+            while self.take() {
+                if let Some(s) = spinner.take()
+                    && self.idle.stop_spinning(s)
+                    && self.submitted.load(Ordering::Relaxed) > 0
+                {
+                    self.wake(self.idle.wakep());
+                }
+                *self.done.lock().unwrap() += 1;
+                self.bell.notify_one();
+            }
+            // sleep
+            self.idle.put_p(held);
+            held = NONE;
+            if let Some(s) = spinner.take() {
+                let _last = self.idle.stop_spinning(s);
+            }
+            if self.submitted.load(Ordering::Relaxed) > 0
+                && let Some(p) = self.idle.get_p()
+            {
+                held = p;
+                continue;
+            }
+            self.idle.put_m(me);
+        }
+    }
+
+    fn wait_for(&self, n: usize) {
+        let mut done = self.done.lock().unwrap();
+        while *done < n {
+            done = self.bell.wait(done).unwrap();
+        }
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.idle.for_each_m(|&m| self.notes[m].wakeup());
+    }
+}
+
+/// Runs `submitting` beside `ms` sleeping Ms with `procs` Ps, until `n` pieces of work are done.
+fn model(procs: usize, ms: usize, n: usize, submitting: impl Fn(Arc<Sched>) + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(move || {
+        let sched = Sched::new(procs, ms);
+        (0..ms).for_each(|i| sched.idle.put_m(i));
+        let threads: Vec<_> = (0..ms)
+            .map(|i| {
+                let sched = sched.clone();
+                thread::spawn(move || sched.m(i))
+            })
+            .collect();
+        submitting(sched.clone());
+        sched.wait_for(n);
+        sched.stop();
+        threads.into_iter().for_each(|m| m.join().unwrap());
+    });
+}
+
+#[test]
+fn an_m_that_goes_to_sleep_sees_the_work_or_is_woken_for_it() {
+    model(1, 2, 2, |sched| {
+        sched.submit();
+        sched.submit();
+    });
+}
+
+#[test]
+fn two_submitters_lose_no_wakeup_between_them() {
+    model(1, 2, 2, |sched| {
+        let other = {
+            let sched = sched.clone();
+            thread::spawn(move || sched.submit())
+        };
+        sched.submit();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn two_ms_with_a_p_each_lose_no_wakeup_between_them() {
+    model(2, 2, 2, |sched| {
+        sched.submit();
+        sched.submit();
+    });
+}
