@@ -4,7 +4,7 @@
 //! outcome out. What was not taken out is dropped with the arm: a received value that nobody asks for, and the value
 //! of a send that was not chosen.
 
-use crate::error::SendError;
+use crate::error::{SendError, TryRecvError, TrySendError};
 use crate::handle::{Chan, Inner, Receiver, Sender, send_on_closed};
 use crate::hchan::Hchan;
 use crate::park::Wait;
@@ -44,6 +44,10 @@ pub trait SendOperand: sealed::Sealed {
     const PANICS: bool;
     #[doc(hidden)]
     fn hchan(&self) -> Option<&Hchan>;
+    #[doc(hidden)]
+    fn send(&self, v: Self::Item) -> Result<(), SendError<Self::Item>>;
+    #[doc(hidden)]
+    fn try_send(&self, v: Self::Item) -> Option<Result<(), SendError<Self::Item>>>;
 }
 
 macro_rules! recv_operand {
@@ -62,8 +66,8 @@ macro_rules! recv_operand {
             fn try_recv(&self) -> Option<Option<T>> {
                 match $name::try_recv(self) {
                     Ok(v) => Some(Some(v)),
-                    Err(crate::TryRecvError::Closed) => Some(None),
-                    Err(crate::TryRecvError::Empty) => None,
+                    Err(TryRecvError::Closed) => Some(None),
+                    Err(TryRecvError::Empty) => None,
                 }
             }
         }
@@ -89,23 +93,33 @@ impl<R: RecvOperand + ?Sized> RecvOperand for &R {
     }
 }
 
-impl<T> SendOperand for Chan<T> {
-    type Item = T;
-    const PANICS: bool = true;
-    #[inline]
-    fn hchan(&self) -> Option<&Hchan> {
-        self.inner()
-    }
+macro_rules! send_operand {
+    ($name:ident, $panics:literal) => {
+        impl<T> SendOperand for $name<T> {
+            type Item = T;
+            const PANICS: bool = $panics;
+            #[inline]
+            fn hchan(&self) -> Option<&Hchan> {
+                self.inner()
+            }
+            #[inline]
+            fn send(&self, v: T) -> Result<(), SendError<T>> {
+                self.send_or_error(v)
+            }
+            #[inline]
+            fn try_send(&self, v: T) -> Option<Result<(), SendError<T>>> {
+                match $name::try_send(self, v) {
+                    Ok(()) => Some(Ok(())),
+                    Err(TrySendError::Closed(v)) => Some(Err(SendError(v))),
+                    Err(TrySendError::Full(_)) => None,
+                }
+            }
+        }
+    };
 }
 
-impl<T> SendOperand for Sender<T> {
-    type Item = T;
-    const PANICS: bool = false;
-    #[inline]
-    fn hchan(&self) -> Option<&Hchan> {
-        self.inner()
-    }
-}
+send_operand!(Chan, true);
+send_operand!(Sender, false);
 
 impl<S: SendOperand + ?Sized> SendOperand for &S {
     type Item = S::Item;
@@ -113,6 +127,14 @@ impl<S: SendOperand + ?Sized> SendOperand for &S {
     #[inline]
     fn hchan(&self) -> Option<&Hchan> {
         (**self).hchan()
+    }
+    #[inline]
+    fn send(&self, v: S::Item) -> Result<(), SendError<S::Item>> {
+        (**self).send(v)
+    }
+    #[inline]
+    fn try_send(&self, v: S::Item) -> Option<Result<(), SendError<S::Item>>> {
+        (**self).try_send(v)
     }
 }
 
@@ -234,12 +256,8 @@ impl<T> SendArm<'_, T> {
     #[inline]
     #[track_caller]
     pub fn sent_or_panic(&mut self) -> Option<()> {
-        self.sent().map(|result| {
-            if result.is_err() && self.panics {
-                drop(result);
-                send_on_closed();
-            }
-        })
+        let panics = self.panics;
+        self.sent().map(|result| error_is_a_panic(result, panics))
     }
 
     /// The value, if it was not sent.
@@ -300,4 +318,50 @@ pub fn recv_one<R: RecvOperand + ?Sized>(operand: &R) -> Option<R::Item> {
 #[inline]
 pub fn try_recv_one<R: RecvOperand + ?Sized>(operand: &R) -> Option<Option<R::Item>> {
     operand.try_recv()
+}
+
+/// Drops what came back from a closed channel, and panics where that is the rule.
+#[inline]
+#[track_caller]
+fn error_is_a_panic<T>(result: Result<(), SendError<T>>, panics: bool) {
+    if result.is_err() && panics {
+        drop(result);
+        send_on_closed();
+    }
+}
+
+/// `select!` with one arm, which sends, and no default; one function for each way to finish.
+pub mod send_one {
+    use super::{SendError, SendOperand, error_is_a_panic};
+
+    /// The arm asks for the result.
+    #[inline]
+    pub fn sent<S: SendOperand + ?Sized>(operand: &S, v: S::Item) -> Result<(), SendError<S::Item>> {
+        operand.send(v)
+    }
+
+    /// It does not.
+    #[inline]
+    #[track_caller]
+    pub fn sent_or_panic<S: SendOperand + ?Sized>(operand: &S, v: S::Item) {
+        error_is_a_panic(operand.send(v), S::PANICS);
+    }
+}
+
+/// `select!` with one arm, which sends, and a default.
+pub mod try_send_one {
+    use super::{SendError, SendOperand, error_is_a_panic};
+
+    /// The arm asks for the result.
+    #[inline]
+    pub fn sent<S: SendOperand + ?Sized>(operand: &S, v: S::Item) -> Option<Result<(), SendError<S::Item>>> {
+        operand.try_send(v)
+    }
+
+    /// It does not.
+    #[inline]
+    #[track_caller]
+    pub fn sent_or_panic<S: SendOperand + ?Sized>(operand: &S, v: S::Item) -> Option<()> {
+        operand.try_send(v).map(|result| error_is_a_panic(result, S::PANICS))
+    }
 }

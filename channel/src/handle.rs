@@ -659,6 +659,21 @@ macro_rules! sending {
 sending!(Chan, "let (ch, tx) = { let ch = gort::chan::<i32>(1); (ch.clone(), ch) };");
 sending!(Sender, "let (ch, tx) = { let ch = gort::chan::<i32>(1); (ch.clone(), ch.sender()) };");
 
+impl<T> Chan<T> {
+    /// [`Chan::send`] that gives the value back where that one panics.
+    #[inline]
+    pub(crate) fn send_or_error(&self, v: T) -> Result<(), SendError<T>> {
+        self.0.send(v, Wait::Forever).map_err(|(_, v)| SendError(v))
+    }
+}
+
+impl<T> Sender<T> {
+    #[inline]
+    pub(crate) fn send_or_error(&self, v: T) -> Result<(), SendError<T>> {
+        self.send(v)
+    }
+}
+
 /// What [`Chan`] and [`Receiver`] have in common.
 macro_rules! receiving {
     ($name:ident, $mk:literal) => {

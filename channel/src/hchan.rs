@@ -98,8 +98,8 @@ impl Hchan {
                 buf: place.add(offset),
                 sendx: Cell::new(0),
                 recvx: Cell::new(0),
-                recvq: WaitQ::new(),
-                sendq: WaitQ::new(),
+                recvq: WaitQ::default(),
+                sendq: WaitQ::default(),
                 handles: AtomicU64::new(handles),
                 sides: AtomicU8::new(2),
                 layout,
@@ -239,7 +239,7 @@ impl Hchan {
 
     /// Closes the channel (Go's `closechan`). False if it was closed already.
     pub fn close(&self) -> bool {
-        let mut list = ReadyList::new();
+        let mut list = ReadyList::default();
         self.lock.lock();
         let fresh = self.state.load(Ordering::Relaxed) & CLOSED == 0;
         if fresh {
@@ -258,7 +258,7 @@ impl Hchan {
     /// The last receiver has gone: parked senders get their values back, and what is in the buffer is nobody's.
     /// The slots that hold elements, in two runs (start, count); the caller owns these.
     pub fn lose_receivers(&self) -> [(*mut u8, usize); 2] {
-        let mut list = ReadyList::new();
+        let mut list = ReadyList::default();
         self.lock.lock();
         self.settle(NO_RECEIVERS);
         // SAFETY: under the lock.

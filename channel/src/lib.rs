@@ -28,7 +28,9 @@ pub use select_dyn::{Select, Selected};
 /// What the macros write. Not for use.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::arm::{Arm, recv_arm, recv_one, select_arms, send_arm, try_recv_one};
+    pub use crate::arm::{
+        Arm, recv_arm, recv_one, select_arms, send_arm, send_one, try_recv_one, try_send_one,
+    };
     pub use crate::select::Order;
 
     /// `select! {}`.

@@ -98,7 +98,8 @@ pub(crate) struct Room<'r> {
     lockorder: &'r mut [u16],
 }
 
-/// [`selectgo`] for a fixed number of arms, with its room on the stack.
+/// The select, for a fixed number of arms, with its room on the stack. `None`: no arm could be done in the time that
+/// `wait` gives.
 #[inline]
 pub fn select_array<const N: usize>(cases: &[Scase<'_>; N], wait: Wait, order: Order) -> Option<Done> {
     let mut sudogs = [const { MaybeUninit::uninit() }; N];
@@ -107,7 +108,7 @@ pub fn select_array<const N: usize>(cases: &[Scase<'_>; N], wait: Wait, order: O
     selectgo(cases, room, wait, order)
 }
 
-/// [`selectgo`] for any number of arms.
+/// The select, for any number of arms.
 ///
 /// # Panics
 ///
@@ -121,7 +122,7 @@ pub fn select_slice(cases: &[Scase<'_>], wait: Wait, order: Order) -> Option<Don
     selectgo(cases, room, wait, order)
 }
 
-/// The select itself. `None`: no arm could be done in the time that `wait` gives.
+/// The select itself.
 fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Option<Done> {
     let gp = getg();
     let Room { sudogs, pollorder, lockorder } = room;
@@ -318,7 +319,8 @@ mod tests {
     fn the_poll_order_leaves_nil_out_and_is_a_permutation() {
         let c = Hchan::makechan(Layout::new::<u8>(), 0, 0);
         // SAFETY: alive until freed below; the element is never touched.
-        let case = |nil: bool| unsafe { Scase::new((!nil).then(|| c.as_ref()), ptr::null_mut(), Dir::Recv) };
+        let case =
+            |nil: bool| unsafe { Scase::new((!nil).then_some(c.as_ref()), ptr::null_mut(), Dir::Recv) };
         let cases = [case(false), case(true), case(false), case(false), case(true)];
         let mut order = [9; 5];
         let n = poll_order(&cases, &mut order, |k| k / 2);

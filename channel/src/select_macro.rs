@@ -7,8 +7,8 @@
 //! | --- | --- |
 //! | none, no default | a wait for ever |
 //! | none, default | the default's body |
-//! | one that receives | the receive, or with default the `try_recv` |
-//! | any others | the general select |
+//! | one | the operation itself, or with default its `try_` form |
+//! | more | the general select |
 //!
 //! The general form evaluates all operands and values in source order in the head of a `match`, which keeps what is
 //! temporary in them alive until the select is over and no longer; moves the outcomes out; and only then runs the
@@ -137,13 +137,13 @@ macro_rules! __select {
     (@add $order:ident [$($done:tt)*] $default:tt [($n:tt $a:ident) $($free:tt)*]
         (recv $c:expr, $p:pat) ($body:expr) $($rest:tt)*) => {
         $crate::__select!(@arms $order
-            [$($done)* { $n $a ($crate::__private::recv_arm(&$c)) received ($p) ($body) recv ($c) }]
+            [$($done)* { $n $a ($crate::__private::recv_arm(&$c)) received ($p) ($body) recv (&$c) }]
             $default [$($free)*] $($rest)*)
     };
     (@add $order:ident [$($done:tt)*] $default:tt [($n:tt $a:ident) $($free:tt)*]
         (send $c:expr, $v:expr, $finish:ident, $p:pat) ($body:expr) $($rest:tt)*) => {
         $crate::__select!(@arms $order
-            [$($done)* { $n $a ($crate::__private::send_arm(&$c, $v)) $finish ($p) ($body) send ($c) }]
+            [$($done)* { $n $a ($crate::__private::send_arm(&$c, $v)) $finish ($p) ($body) send (&$c, $v) }]
             $default [$($free)*] $($rest)*)
     };
     (@add $order:ident $done:tt [] $free:tt (default) ($body:expr) $($rest:tt)*) => {
@@ -157,17 +157,29 @@ macro_rules! __select {
     (@write $order:ident [] [($default:expr)]) => {
         $default
     };
-    (@write $order:ident [{ $n:tt $a:ident $arm:tt received ($p:pat) ($body:expr) recv ($c:expr) }] []) => {{
-        let received = $crate::__private::recv_one(&$c);
+    (@write $order:ident [{ $n:tt $a:ident $arm:tt received ($p:pat) ($body:expr) recv $operands:tt }] []) => {{
+        let received = $crate::__private::recv_one $operands;
         let $p = received;
         $body
     }};
-    (@write $order:ident [{ $n:tt $a:ident $arm:tt received ($p:pat) ($body:expr) recv ($c:expr) }]
-        [($default:expr)]) => {{
-        let received = $crate::__private::try_recv_one(&$c);
-        match received {
-            ::core::option::Option::Some(received) => {
-                let $p = received;
+    (@write $order:ident [{ $n:tt $a:ident $arm:tt $finish:ident ($p:pat) ($body:expr) send $operands:tt }] []) => {{
+        let sent = $crate::__private::send_one::$finish $operands;
+        let $p = sent;
+        $body
+    }};
+    (@write $order:ident [{ $n:tt $a:ident $arm:tt received ($p:pat) ($body:expr) recv $operands:tt }]
+        [($default:expr)]) => {
+        $crate::__select!(@try ($crate::__private::try_recv_one $operands) ($p) ($body) ($default))
+    };
+    (@write $order:ident [{ $n:tt $a:ident $arm:tt $finish:ident ($p:pat) ($body:expr) send $operands:tt }]
+        [($default:expr)]) => {
+        $crate::__select!(@try ($crate::__private::try_send_one::$finish $operands) ($p) ($body) ($default))
+    };
+    (@try ($outcome:expr) ($p:pat) ($body:expr) ($default:expr)) => {{
+        let outcome = $outcome;
+        match outcome {
+            ::core::option::Option::Some(outcome) => {
+                let $p = outcome;
                 $body
             }
             ::core::option::Option::None => $default,
@@ -180,7 +192,7 @@ macro_rules! __select {
         $crate::__select!(@general $order true ($default) $($arms)+)
     };
     (@general $order:ident $has_default:literal ($default:expr)
-        $({ $n:tt $a:ident ($arm:expr) $finish:ident ($p:pat) ($body:expr) $kind:ident ($c:expr) })+) => {{
+        $({ $n:tt $a:ident ($arm:expr) $finish:ident ($p:pat) ($body:expr) $kind:ident $operands:tt })+) => {{
         let (chosen, ($($a,)+)) = match ($($arm,)+) {
             ($(mut $a,)+) => {
                 let chosen = $crate::__private::select_arms(

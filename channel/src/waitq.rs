@@ -57,12 +57,14 @@ pub struct WaitQ {
     last: Cell<*const Sudog>,
 }
 
-impl WaitQ {
+impl Default for WaitQ {
     /// An empty queue.
-    pub fn new() -> WaitQ {
+    fn default() -> WaitQ {
         WaitQ { first: AtomicPtr::new(ptr::null_mut()), last: Cell::new(ptr::null()) }
     }
+}
 
+impl WaitQ {
     /// True if nobody waits. Without the lock: at some moment.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -171,12 +173,14 @@ pub struct ReadyList {
     head: *const Sudog,
 }
 
-impl ReadyList {
+impl Default for ReadyList {
     /// Nobody.
-    pub fn new() -> ReadyList {
+    fn default() -> ReadyList {
         ReadyList { head: ptr::null() }
     }
+}
 
+impl ReadyList {
     /// Takes over all open waits of a queue, unserved.
     ///
     /// # Safety

@@ -131,7 +131,7 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// The payload of the panic that ended it, as for `std::thread`; a message, if its runtime was shut down before
-    /// it ran.
+    /// it ended.
     ///
     /// ```
     /// let h = gort::go!(|| -> i32 { panic!("oh") });

@@ -9,7 +9,6 @@ use gort_scheduler::g::{GoroutineId, WaitReason};
 use gort_scheduler::gate::Gate;
 use gort_scheduler::proc::newproc::{Options, report_panic};
 use gort_scheduler::proc::{Goroutine, spawn_unchecked};
-use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -167,12 +166,8 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// assert_eq!(n, 7);
     /// ```
     pub fn join(self) -> std::thread::Result<T> {
-        let lost =
-            || Err(Box::new("the runtime was shut down before the goroutine ran") as Box<dyn Any + Send>);
-        match self.goroutine.join() {
-            Ok(()) => self.packet.take().unwrap_or_else(lost),
-            Err(payload) => Err(payload),
-        }
+        self.goroutine.join()?;
+        self.packet.take().expect("a goroutine that has ended has left its outcome")
     }
 
     /// True once the goroutine has ended, and `join` does not block.

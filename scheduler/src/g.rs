@@ -382,7 +382,7 @@ impl G {
         let mut z = if cfg!(loom) { x } else { x ^ std::ptr::from_ref(self) as u64 };
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 32) * n as u64 >> 32) as usize
+        ((((z ^ (z >> 31)) >> 32) * n as u64) >> 32) as usize
     }
 
     /// Where a plain thread sleeps and is woken.

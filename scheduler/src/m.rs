@@ -19,6 +19,9 @@ use std::cell::Cell;
 use std::io;
 use std::ptr;
 
+/// A function to be called on g0, and its argument.
+pub(crate) type OnG0 = (unsafe fn(*mut ()), *mut ());
+
 /// An OS thread; see the module.
 pub struct M {
     /// Where it sleeps, idle or in the pool.
@@ -38,7 +41,7 @@ pub struct M {
     pub(crate) waitunlockf: Cell<Option<Commit>>,
     pub(crate) waitlock: Cell<*mut ()>,
     /// Why it left its stack, as `Switch::OnG0` has it: a function and its argument.
-    pub(crate) on_g0: Cell<Option<(unsafe fn(*mut ()), *mut ())>>,
+    pub(crate) on_g0: Cell<Option<OnG0>>,
     rng: Cell<u64>,
 }
 

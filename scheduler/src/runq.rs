@@ -1,6 +1,7 @@
 //! The local run queue of a P: a `crossbeam-deque` in FIFO order, and the `runnext` slot before it.
 //!
-//! Owner (the M that holds the P): [`RunQueue::put`], [`RunQueue::get`], [`RunQueue::take_runnext`].
+//! Owner (the M that holds the P): [`RunQueue::put_next`], [`RunQueue::put_tail`], [`RunQueue::get`],
+//! [`RunQueue::take_runnext`].
 //! Thieves: [`Thief::steal_half`], [`Thief::steal_runnext`].
 //!
 //! `runnext` holds the G that was made ready last: it runs next, warm, and inherits the time slice of the one that
@@ -18,9 +19,10 @@
 //! **Differs from Go**: the queue is not bounded, only kept short: at [`FULL`] half of it goes to the injector.
 //! A thief takes at most 32 at once.
 //!
-//! The deque's `push` may grow its buffer and then reads a thread-local of `crossbeam-epoch`; it can be called on a
-//! goroutine's stack. So it is called from one function that is never inlined, that switches no stack, and whose
-//! empty `asm!` keeps the compiler from merging two calls of it: no address of a thread-local gets out.
+//! The deque may change the size of its buffer in `push` and `pop`, and then reads a thread-local of `crossbeam-epoch`.
+//! A put happens on a goroutine's stack, so it goes through functions (`push`, [`RunQueue::overflow`]) that are never
+//! inlined, switch no stack, and hold an empty `asm!` that keeps the compiler from merging two calls of them: no
+//! address of a thread-local gets out. All other operations are called on g0.
 
 use crate::g::G;
 use crate::sync::atomic::{AtomicPtr, Ordering};
@@ -53,14 +55,20 @@ pub fn new() -> (RunQueue, Thief) {
     (RunQueue { worker }, Thief { stealer, runnext: AtomicPtr::new(std::ptr::null_mut()) })
 }
 
-/// `Worker::push`; see the module about the thread-local in it.
-#[inline(never)]
-fn push(worker: &Worker<Gp>, gp: Gp) {
-    // SAFETY: does nothing; without `pure` two calls of this function stay two calls.
+/// Keeps two calls of the function that it stands in from becoming one; see the module about the thread-local.
+#[inline(always)]
+fn no_merging() {
+    // SAFETY: does nothing; not being `pure`, it may not be left out or moved.
     #[cfg(not(loom))]
     unsafe {
         std::arch::asm!("", options(nostack, preserves_flags));
     }
+}
+
+/// `Worker::push`; see the module about the thread-local in it.
+#[inline(never)]
+fn push(worker: &Worker<Gp>, gp: Gp) {
+    no_merging();
     worker.push(gp);
 }
 
@@ -91,8 +99,9 @@ impl RunQueue {
         if shared.runnext.load(Ordering::Relaxed).is_null() {
             return None;
         }
-        // ORDERING: Acquire, pairs with `put_next` (I2); a former owner may have put it.
-        let gp = shared.runnext.swap(std::ptr::null_mut(), Ordering::Acquire);
+        // ORDERING: Acquire, pairs with `put_next` (I2); a former owner may have put it. Release, pairs with the Acquire
+        // in `is_empty`: who sees it gone sees what was displaced before.
+        let gp = shared.runnext.swap(std::ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: null if a thief was quicker, else a G that is now ours.
         unsafe { gp.as_ref() }.map(Gp)
     }
@@ -109,10 +118,17 @@ impl RunQueue {
         self.worker.len()
     }
 
+    /// True if the queue is empty, `runnext` not counted.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.worker.is_empty()
+    }
+
     /// Moves half of the queue to the injector.
     #[cold]
     #[inline(never)]
     pub fn overflow(&self, injector: &Injector<Gp>) {
+        no_merging();
         for _ in 0..self.len() / 2 {
             let Some(gp) = self.worker.pop() else { break };
             injector.push(gp);
@@ -138,10 +154,12 @@ impl Thief {
         self.stealer.len()
     }
 
-    /// True if there was nothing to steal at some moment.
+    /// True if there was nothing to steal at some moment. The queue is looked at again after `runnext`, else a G that
+    /// is displaced from there in between would be seen in neither.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.stealer.is_empty() && self.runnext().is_null()
+        // ORDERING: Acquire, pairs with the Release in `take_runnext`.
+        self.stealer.is_empty() && self.runnext.load(Ordering::Acquire).is_null() && self.stealer.is_empty()
     }
 
     /// What is in `runnext`, to be compared with a later look only.

@@ -59,7 +59,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
         let pp = mp.p();
         run_timers(sched, mp, pp);
         if let Some(found) =
-            global_now_and_then(sched, pp).or_else(|| local(pp)).or_else(|| global(sched, pp))
+            global_now_and_then(sched, pp).or_else(|| local(sched, pp)).or_else(|| global(sched, pp))
         {
             reset_spinning(sched, spinner);
             return Some(found);
@@ -96,7 +96,7 @@ fn run_timers(sched: &'static Sched, mp: &'static M, pp: &'static P) {
 
 /// Every 61st time slice, one from the global queue, so that busy local queues do not starve it.
 fn global_now_and_then(sched: &'static Sched, pp: &'static P) -> Option<Found> {
-    let tick = pp.watched.switches.load(Ordering::Relaxed);
+    let tick = pp.watched.schedtick.load(Ordering::Relaxed);
     if !tick.is_multiple_of(GLOBAL_EVERY) || sched.injector.is_empty() {
         return None;
     }
@@ -106,7 +106,7 @@ fn global_now_and_then(sched: &'static Sched, pp: &'static P) -> Option<Found> {
 }
 
 /// `runnext`, then the head of the local queue.
-fn local(pp: &'static P) -> Option<Found> {
+fn local(sched: &'static Sched, pp: &'static P) -> Option<Found> {
     // SAFETY: this M holds the P.
     let runq = unsafe { &pp.owned().runq };
     if let Some(gp) = runq.take_runnext(&pp.thief) {
@@ -114,8 +114,13 @@ fn local(pp: &'static P) -> Option<Found> {
         if !pp.watched.slice_over.load(Ordering::Relaxed) {
             return Some(Found { gp, inherit: true });
         }
-        // The chain has used up its slice: those who wait go first.
-        runq.put_tail(gp);
+        // The chain has used up its slice: those who wait go first, here or in the global queue.
+        if !runq.is_empty() || sched.injector.is_empty() {
+            runq.put_tail(gp);
+        } else {
+            sched.injector.push(gp);
+            return global(sched, pp);
+        }
     }
     runq.get().map(|gp| Found { gp, inherit: false })
 }

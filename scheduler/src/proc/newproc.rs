@@ -9,6 +9,7 @@
 //!   RUNNING --goexit--> DONE            the handle reads the result, and frees the G
 //!   RUNNING --drop----> DETACHED        goexit frees the G; the result is dropped on the goroutine's stack
 //!   RUNNING --join----> address of the joining G --goexit--> DONE, and the joiner is readied
+//!   RUNNING, or a joiner's address --shutdown--> ABANDONED, and the joiner is readied; nobody frees the G
 //! ```
 //!
 //! J1: `goexit` exchanges the word on g0, when the goroutine is off its stack and the stack unbound. Whoever then finds
@@ -40,6 +41,10 @@ use std::ptr;
 const RUNNING: usize = 0;
 const DONE: usize = 1;
 const DETACHED: usize = 2;
+const ABANDONED: usize = 3;
+
+/// What a join of a goroutine says that its runtime took away.
+const SHUT_DOWN: &str = "the goroutine's runtime was shut down";
 
 /// Goroutine numbers that a P takes at once, as in Go.
 const GOID_BATCH: u64 = 16;
@@ -284,9 +289,10 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
         // ORDERING: Release for the result and the count (J3), Acquire for what a joiner left.
         match gp.join.compare_exchange(state, DONE, Ordering::AcqRel, Ordering::Acquire) {
             Ok(RUNNING) => break,
-            // SAFETY: a joining G put its address there, and parked.
             Ok(joiner) => {
-                ready_from_g0(sched, mp, pp, unsafe { &*(joiner as *const G) });
+                // SAFETY: a joining G put its address there, and parked; the exchange gave us the right to ready it.
+                let joiner = unsafe { &*(joiner as *const G) };
+                ready_from_g0(sched, mp, pp, joiner);
                 break;
             }
             Err(now) => {
@@ -323,6 +329,21 @@ pub(super) fn drop_unstarted(gp: &'static G) {
     }
 }
 
+/// Tells whoever joins it, now or later, that a goroutine will not end any more. Its scheduler has stopped and no M is
+/// left in it, so it cannot end meanwhile.
+pub(super) fn abandon(gp: &'static G) {
+    let mut state = gp.join.load(Ordering::Acquire);
+    while state != DETACHED && state != DONE && state != ABANDONED {
+        // ORDERING: as in `goexit`.
+        match gp.join.compare_exchange(state, ABANDONED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(RUNNING) => return,
+            // SAFETY: as in `drop_unstarted`.
+            Ok(joiner) => return unsafe { super::park::goready(&*(joiner as *const G)) },
+            Err(now) => state = now,
+        }
+    }
+}
+
 /// Gives a Dead G back that nobody else knows.
 fn free(gp: &'static G) {
     casgstatus(gp, Status::Dead, Status::Idle);
@@ -351,17 +372,17 @@ impl<T> Goroutine<T> {
         self.gp.id()
     }
 
-    /// True once it has ended: then [`Goroutine::join`] does not block.
+    /// True once it has ended, or was abandoned: then [`Goroutine::join`] does not block.
     pub fn is_finished(&self) -> bool {
         // ORDERING: Acquire (J3).
-        self.gp.join.load(Ordering::Acquire) == DONE
+        matches!(self.gp.join.load(Ordering::Acquire), DONE | ABANDONED)
     }
 
     /// Waits until it has ended; what it returned, or the panic that ended it.
     ///
     /// # Errors
     ///
-    /// The payload of the goroutine's panic; a message, if its runtime was shut down before it ran.
+    /// The payload of the goroutine's panic; a message, if its runtime was shut down before it ended.
     pub fn join(self) -> Outcome<T> {
         let this = ManuallyDrop::new(self);
         let gp = this.gp;
@@ -370,14 +391,15 @@ impl<T> Goroutine<T> {
             // SAFETY: `joining` lets exactly one waker know, the end of `gp`, or calls the park off.
             unsafe { super::gopark(Some(joining), ptr::from_ref(gp).cast_mut().cast(), WaitReason::Join) };
             debug_assert_eq!(me.status(), Status::Running);
-            // ORDERING: Acquire (J3).
-            let state = gp.join.load(Ordering::Acquire);
-            debug_assert_eq!(state, DONE);
+        }
+        // ORDERING: Acquire (J3).
+        if gp.join.load(Ordering::Acquire) == ABANDONED {
+            return Err(Box::new(SHUT_DOWN));
         }
         let outcome = match gp.phase.get() {
             // SAFETY: DONE makes the G ours (J1), and the phase says that the result is there.
             Phase::HasResult => unsafe { take_body(gp) },
-            _ => Err(Box::new("the runtime was shut down before the goroutine ran") as Box<dyn Any + Send>),
+            _ => Err(Box::new(SHUT_DOWN) as Box<dyn Any + Send>),
         };
         gp.phase.set(Phase::Empty);
         free(gp);
@@ -402,7 +424,10 @@ impl<T> Drop for Goroutine<T> {
     fn drop(&mut self) {
         let gp = self.gp;
         // ORDERING: Release: what the handle's holder did comes before the drop of the result. Acquire (J3).
-        if gp.join.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        if let Err(state) = gp.join.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire) {
+            if state == ABANDONED {
+                return;
+            }
             // DONE: the G is ours.
             if gp.phase.get() == Phase::HasResult {
                 // SAFETY: the phase says that the result is there.

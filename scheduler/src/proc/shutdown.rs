@@ -9,11 +9,15 @@
 //!
 //! Z1: An M that goes to sleep sees `STOPPED`, or step 2 finds it asleep: both go through the idle lists' lock.
 //!
+//! Whoever joins an abandoned goroutine gets an error, if every M has left by step 3; with an M left it is not known
+//! which goroutines are, and such a join waits.
+//!
 //! An M whose goroutine does not come to a scheduling point keeps the scheduler leaked; the M joins the pool when it
 //! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
 
-use super::newproc::drop_unstarted;
-use crate::g::Phase;
+use super::newproc::{abandon, drop_unstarted};
+use crate::g::{Phase, Status};
+use crate::gpool;
 use crate::runq::Gp;
 use crate::sched::{CLOSING, OPEN, STOPPED, Sched};
 use crate::sync::atomic::{Ordering, fence};
@@ -39,6 +43,13 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
     wait_until(Nanos::now().after(GRACE), left);
     drop_queued(sched);
     let abandoned = sched.num_goroutines();
+    if abandoned > 0 && left() {
+        gpool::for_each(|gp| {
+            if gp.sched().is_some_and(|s| std::ptr::eq(s, sched)) && gp.status() != Status::Idle {
+                abandon(gp);
+            }
+        });
+    }
     if abandoned == 0 {
         wait_until(Nanos::now().after(GRACE), || left() && sched.sysmon.is_gone());
         if left() && sched.sysmon.is_gone() {

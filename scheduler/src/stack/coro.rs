@@ -9,6 +9,7 @@
 
 use super::arena::{self, GUARD};
 use crate::g::{self, G};
+use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CoroStack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, UnsafeCell};
@@ -18,7 +19,8 @@ use std::ptr::NonNull;
 
 /// Bytes at the end of a slot that belong to the [`StackHead`].
 pub const HEAD: usize = 128;
-const _: () = assert!(size_of::<StackHead>() <= HEAD && HEAD % corosensei::stack::STACK_ALIGNMENT == 0);
+const _: () =
+    assert!(size_of::<StackHead>() <= HEAD && HEAD.is_multiple_of(corosensei::stack::STACK_ALIGNMENT));
 
 /// Why a goroutine left its stack: the word that travels from it to g0. What goes with it lies in the M.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,9 @@ impl Stack {
             base: StackPointer::new(end - HEAD).expect("a slot is not at address 0"),
             limit: StackPointer::new(start + GUARD).expect("a slot is not at address 0"),
         };
+        // Valgrind is told that this is a stack; the registration is as old as the process.
+        let usable = end - HEAD - (start + GUARD);
+        std::mem::forget(ValgrindStackRegistration::new((start + GUARD) as *mut u8, usable));
         let at = head as usize;
         let coroutine = Coroutine::with_stack(slot, move |yielder: &Yielder<(), Switch>, ()| {
             let head = at as *const StackHead;

@@ -1,0 +1,174 @@
+//! Runs a row as Go's `testing` package runs a benchmark, so that a time per operation means the same.
+
+use gort::Runtime;
+use std::cell::{Cell, OnceCell};
+use std::env;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a row does. The whole of it is timed, unless it says otherwise.
+pub type Op = fn(&Bench);
+
+/// A benchmark.
+pub struct Row {
+    /// Its name here.
+    pub name: &'static str,
+    /// Go's name of it, without `Benchmark`.
+    pub go: &'static str,
+    op: Op,
+    procs: Option<usize>,
+    batch: u64,
+}
+
+impl Row {
+    /// A row for as many Ps as the runner has.
+    pub const fn new(name: &'static str, go: &'static str, op: Op) -> Row {
+        Row { name, go, op, procs: None, batch: 1 }
+    }
+
+    /// It sets `GOMAXPROCS` to 1 by itself.
+    pub const fn on_one_p(mut self) -> Row {
+        self.procs = Some(1);
+        self
+    }
+
+    /// It does its operations `batch` at a time and leaves out what remains.
+    pub const fn batch(mut self, batch: u64) -> Row {
+        self.batch = batch;
+        self
+    }
+}
+
+/// What a running row is given (Go's `testing.B`).
+pub struct Bench {
+    /// How many operations to do.
+    pub n: u64,
+    grain: u64,
+    start: Cell<Instant>,
+    elapsed: Cell<Option<Duration>>,
+}
+
+impl Bench {
+    fn new(n: u64, grain: u64) -> Bench {
+        Bench { n, grain, start: Cell::new(Instant::now()), elapsed: Cell::new(None) }
+    }
+
+    /// What was done so far does not count.
+    pub fn reset_timer(&self) {
+        self.start.set(Instant::now());
+    }
+
+    /// What is done from now on does not count.
+    pub fn stop_timer(&self) {
+        self.elapsed.set(Some(self.start.get().elapsed()));
+    }
+
+    /// Go's `RunParallel`: `max_procs` goroutines share the operations, each drawing some 100 µs of them at a time.
+    pub fn run_parallel(&self, body: impl Fn(Share<'_>) + Sync) {
+        let (n, grain, drawn) = (self.n, self.grain, AtomicU64::new(0));
+        let share = || Share { drawn: &drawn, n, grain, left: 0 };
+        gort::scope(|s| {
+            for _ in 0..gort::max_procs() {
+                s.go(|| body(share()));
+            }
+        });
+    }
+}
+
+/// One goroutine's share of the operations: one turn each (Go's `testing.PB`).
+pub struct Share<'a> {
+    drawn: &'a AtomicU64,
+    n: u64,
+    grain: u64,
+    left: u64,
+}
+
+impl Share<'_> {
+    fn draw(&mut self) -> bool {
+        let before = self.drawn.fetch_add(self.grain, Ordering::Relaxed);
+        self.left = self.grain.min(self.n.saturating_sub(before));
+        self.left > 0
+    }
+}
+
+impl Iterator for Share<'_> {
+    type Item = ();
+
+    #[inline]
+    fn next(&mut self) -> Option<()> {
+        if self.left == 0 && !self.draw() {
+            return None;
+        }
+        self.left -= 1;
+        Some(())
+    }
+}
+
+/// Runs rows.
+pub struct Runner {
+    procs: usize,
+    many: OnceCell<Runtime>,
+    one: OnceCell<Runtime>,
+    /// The row that ran last, with what it told.
+    last: Cell<Option<(&'static str, u64, Duration)>>,
+}
+
+impl Runner {
+    /// A runner with that many Ps.
+    pub fn new(procs: usize) -> Runner {
+        Runner { procs, many: OnceCell::new(), one: OnceCell::new(), last: Cell::new(None) }
+    }
+
+    /// Does `n` operations of a row. How long they took.
+    pub fn run(&self, row: &Row, n: u64) -> Duration {
+        let whole = n.next_multiple_of(row.batch);
+        let took = self.run_whole(row, whole);
+        took.mul_f64(n as f64 / whole as f64)
+    }
+
+    /// Does more and more operations of a row, until they take `budget`. Nanoseconds per operation in the last try.
+    pub fn ns_per_op(&self, row: &Row, budget: Duration) -> f64 {
+        const MAX: u64 = 1_000_000_000;
+        let mut n = 1;
+        loop {
+            let whole = u64::next_multiple_of(n, row.batch);
+            let took = self.run_whole(row, whole);
+            if took >= budget || n >= MAX {
+                return took.as_nanos() as f64 / whole as f64;
+            }
+            // A fifth more than it should need, and no wild jumps: the first tries say little.
+            let enough = 1.2 * budget.as_secs_f64() / took.as_secs_f64().max(1e-9) * whole as f64;
+            n = (enough as u64).clamp(n + 1, n * 100).min(MAX);
+        }
+    }
+
+    fn run_whole(&self, row: &Row, n: u64) -> Duration {
+        let grain = match self.last.get() {
+            Some((name, n, took)) if name == row.name => 100_000 * n / (took.as_nanos() as u64).max(1),
+            _ => 1,
+        };
+        let took = self.runtime(row).run(|| {
+            let b = Bench::new(n, grain.clamp(1, 10_000));
+            (row.op)(&b);
+            b.elapsed.get().unwrap_or_else(|| b.start.get().elapsed())
+        });
+        self.last.set(Some((row.name, n, took)));
+        took
+    }
+
+    fn runtime(&self, row: &Row) -> &Runtime {
+        let (cell, procs) = match row.procs {
+            Some(1) => (&self.one, 1),
+            _ => (&self.many, self.procs),
+        };
+        cell.get_or_init(|| match Runtime::builder().max_procs(procs).build() {
+            Ok(rt) => rt,
+            Err(e) => panic!("no runtime with {procs} Ps: {e}"),
+        })
+    }
+}
+
+/// How many Ps to measure with: `GORT_MAXPROCS`, or 2.
+pub fn procs_from_env() -> usize {
+    env::var("GORT_MAXPROCS").ok().and_then(|v| v.trim().parse().ok()).filter(|&n| n > 0).unwrap_or(2)
+}
