@@ -1,7 +1,7 @@
 //! Time: waiting for it, and channels that tell it.
 
 use crate::global::current;
-use gort_channel::{Receiver, channel};
+use gort_channel::{Receiver, Sender, channel};
 use gort_scheduler::time::clock::Nanos;
 use gort_scheduler::time::sleep::{call_at, sleep_until};
 use std::time::{Duration, Instant};
@@ -35,14 +35,31 @@ pub fn sleep(d: Duration) {
 /// ```
 pub fn after(d: Duration) -> Receiver<Instant> {
     let (tx, rx) = channel(1);
-    let fire = move || {
-        // There is room for the one value; without a receiver it has nowhere to go.
-        let _ = tx.try_send(Instant::now());
-        tx.leave_open();
-    };
+    let bell = Bell(Some(tx));
     match Nanos::now().after(d) {
-        _ if d.is_zero() => fire(),
-        deadline => call_at(current(), deadline, Box::new(fire)),
+        _ if d.is_zero() => bell.ring(),
+        deadline => call_at(current(), deadline, Box::new(move || bell.ring())),
     }
     rx
+}
+
+/// The sending half of a channel that is never closed, whether the timer fires, or never does, or goes with its
+/// runtime.
+struct Bell(Option<Sender<Instant>>);
+
+impl Bell {
+    fn ring(self) {
+        if let Some(tx) = &self.0 {
+            // There is room for the one value; without a receiver it has nowhere to go.
+            let _ = tx.try_send(Instant::now());
+        }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        if let Some(tx) = self.0.take() {
+            tx.leave_open();
+        }
+    }
 }

@@ -59,23 +59,3 @@ fn a_select_hears_both_sides() {
         assert_eq!(sum, 1_001_000);
     });
 }
-
-#[test]
-fn a_join_of_an_abandoned_goroutine_gets_an_error_before_and_after() {
-    let _watch = common::Watchdog::arm("join of an abandoned goroutine");
-    let rt = gort::Runtime::builder().max_procs(2).build().unwrap();
-    let (never, late) = (chan::<()>(0), chan::<()>(0));
-    let start = |ch: &gort::Chan<()>| {
-        let ch = ch.clone();
-        rt.go(move || ch.recv())
-    };
-    let (early, later) = (start(&never), start(&late));
-    common::until_parked(&early, "chan receive");
-    common::until_parked(&later, "chan receive");
-    let joiner = std::thread::spawn(move || early.join());
-    assert_eq!(rt.shutdown_timeout(std::time::Duration::ZERO), 2);
-    for outcome in [joiner.join().unwrap(), later.join()] {
-        let payload = outcome.unwrap_err();
-        assert_eq!(common::message(&*payload), "the goroutine's runtime was shut down");
-    }
-}

@@ -69,7 +69,7 @@ pub(crate) struct Counts {
 }
 
 /// How long goroutines run on this P between two switches: a moving average over windows, which says how long a
-/// queued goroutine will wait (`proc::wake` has the use of it).
+/// queued goroutine will wait (`proc::wake` has the use of it). 0 until the first window is over.
 #[derive(Debug)]
 pub(crate) struct Estimate {
     nanos: AtomicU32,
@@ -77,9 +77,6 @@ pub(crate) struct Estimate {
 
 /// Switches in a window: the clock is read once in so many.
 const WINDOW: u32 = 32;
-
-/// What a P is taken to need for one goroutine before anything was measured: long, so that work spreads at once.
-const UNKNOWN: u32 = 20_000;
 
 impl Estimate {
     /// Nanoseconds per switch.
@@ -114,7 +111,7 @@ impl P {
                 switches: AtomicU32::new(0),
                 schedtick: AtomicU32::new(0),
                 slice_over: AtomicBool::new(false),
-                estimate: Estimate { nanos: AtomicU32::new(UNKNOWN) },
+                estimate: Estimate { nanos: AtomicU32::new(0) },
             }),
             counts: CachePadded::new(Counts { spawned: AtomicU64::new(0), finished: AtomicU64::new(0) }),
         }

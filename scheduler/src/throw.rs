@@ -9,6 +9,7 @@
 //! no thread-local.
 
 use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Standard error with no buffer and no lock.
 #[derive(Debug, Default)]
@@ -47,6 +48,12 @@ pub fn throw(message: fmt::Arguments<'_>) -> ! {
 #[cold]
 #[inline(never)]
 pub fn fatal(message: fmt::Arguments<'_>) -> ! {
+    static FIRST: AtomicBool = AtomicBool::new(true);
+    // Several threads may run into the same wall; one says so, the others wait for the end.
+    while !FIRST.swap(false, Ordering::Relaxed) {
+        // SAFETY: sleeps.
+        unsafe { libc::pause() };
+    }
     report(format_args!("fatal error: {message}\n"));
     #[cfg(not(loom))]
     crate::proc::dump(&mut Stderr);

@@ -56,7 +56,8 @@ pub fn goroutines() -> Vec<GoroutineInfo> {
 pub fn dump(out: &mut dyn fmt::Write) {
     gpool::for_each(|gp| {
         if let Some(info) = info(gp) {
-            let _ = writeln!(out, "{info}\n");
+            // In one piece, so that goroutines and what other threads write do not mix.
+            let _ = out.write_str(&format!("{info}\n\n"));
         }
     });
 }

@@ -1,7 +1,7 @@
 //! Where an M finds its next goroutine (Go's `findRunnable`): one function per source, in Go's order.
 //!
 //! 1. Timers, if it is time to look.
-//! 2. The global queue, every 61st time.
+//! 2. The global queue, every 61st time slice, and when a slice was used up.
 //! 3. `runnext`, then the local queue.
 //! 4. The global queue, a fair share of it.
 //! 5. Other Ps' queues (spinning).
@@ -21,6 +21,7 @@
 //! wakes an M by the handshake of `idle`; that M, finding nothing to run, becomes the keeper.
 
 use super::schedule::acquirep;
+use super::shutdown;
 use super::wake::{self, STEAL_COST, ready_from_g0};
 use crate::idle::Spinner;
 use crate::m::M;
@@ -59,7 +60,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
         let pp = mp.p();
         run_timers(sched, mp, pp);
         if let Some(found) =
-            global_now_and_then(sched, pp).or_else(|| local(sched, pp)).or_else(|| global(sched, pp))
+            global_now_and_then(sched, pp).or_else(|| local(pp)).or_else(|| global(sched, pp))
         {
             reset_spinning(sched, spinner);
             return Some(found);
@@ -94,35 +95,32 @@ fn run_timers(sched: &'static Sched, mp: &'static M, pp: &'static P) {
     sched.timers.run_due(|gp| ready_from_g0(sched, mp, pp, gp));
 }
 
-/// Every 61st time slice, one from the global queue, so that busy local queues do not starve it.
+/// Every 61st time slice, and when a chain has used its slice up, one from the global queue, so that busy local queues
+/// do not starve it.
 fn global_now_and_then(sched: &'static Sched, pp: &'static P) -> Option<Found> {
-    let tick = pp.watched.schedtick.load(Ordering::Relaxed);
-    if !tick.is_multiple_of(GLOBAL_EVERY) || sched.injector.is_empty() {
+    let w = &*pp.watched;
+    // Relaxed: sysmon's request may be seen late.
+    let over = w.slice_over.load(Ordering::Relaxed);
+    // SAFETY: this M holds the P.
+    let runq = unsafe { &pp.owned().runq };
+    if over && let Some(gp) = runq.take_runnext(&pp.thief) {
+        // The chain ends: those who wait go first, here and in the global queue.
+        runq.put_tail(gp);
+    }
+    if sched.injector.is_empty()
+        || !(over || w.schedtick.load(Ordering::Relaxed).is_multiple_of(GLOBAL_EVERY))
+    {
         return None;
     }
-    // SAFETY: this M holds the P.
-    let gp = unsafe { pp.owned().runq.refill(&sched.injector, 1) };
-    gp.map(|gp| Found { gp, inherit: false })
+    runq.refill(&sched.injector, 1).map(|gp| Found { gp, inherit: false })
 }
 
 /// `runnext`, then the head of the local queue.
-fn local(sched: &'static Sched, pp: &'static P) -> Option<Found> {
+fn local(pp: &'static P) -> Option<Found> {
     // SAFETY: this M holds the P.
     let runq = unsafe { &pp.owned().runq };
-    if let Some(gp) = runq.take_runnext(&pp.thief) {
-        // Relaxed: sysmon's request may be seen late.
-        if !pp.watched.slice_over.load(Ordering::Relaxed) {
-            return Some(Found { gp, inherit: true });
-        }
-        // The chain has used up its slice: those who wait go first, here or in the global queue.
-        if !runq.is_empty() || sched.injector.is_empty() {
-            runq.put_tail(gp);
-        } else {
-            sched.injector.push(gp);
-            return global(sched, pp);
-        }
-    }
-    runq.get().map(|gp| Found { gp, inherit: false })
+    let next = runq.take_runnext(&pp.thief).map(|gp| Found { gp, inherit: true });
+    next.or_else(|| runq.get().map(|gp| Found { gp, inherit: false }))
 }
 
 /// This P's share of the global queue.
@@ -288,6 +286,8 @@ fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
         mp.set_p(None);
         sched.idle.put_p(pp.id);
     }
+    // What its last goroutine spawned, having passed the check before the end, is in no one else's hands.
+    shutdown::drop_queued(sched);
 }
 
 impl Sched {

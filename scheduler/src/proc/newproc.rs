@@ -372,10 +372,10 @@ impl<T> Goroutine<T> {
         self.gp.id()
     }
 
-    /// True once it has ended, or was abandoned: then [`Goroutine::join`] does not block.
+    /// True once it has ended: then [`Goroutine::join`] does not block. An abandoned one never has.
     pub fn is_finished(&self) -> bool {
         // ORDERING: Acquire (J3).
-        matches!(self.gp.join.load(Ordering::Acquire), DONE | ABANDONED)
+        self.gp.join.load(Ordering::Acquire) == DONE
     }
 
     /// Waits until it has ended; what it returned, or the panic that ended it.
@@ -433,11 +433,10 @@ impl<T> Drop for Goroutine<T> {
                 // SAFETY: the phase says that the result is there.
                 let outcome: Outcome<T> = unsafe { take_body(gp) };
                 gp.phase.set(Phase::Empty);
-                free(gp);
-                drop(outcome);
-            } else {
-                free(gp);
+                // A panic in it is the goroutine's, not the caller's: it could as well have ended later.
+                drop_caught(gp, outcome);
             }
+            free(gp);
         }
     }
 }

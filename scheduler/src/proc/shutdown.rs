@@ -80,8 +80,8 @@ fn wait_until(deadline: Nanos, done: impl Fn() -> bool) {
     }
 }
 
-/// Empties the queues; drops what never ran.
-fn drop_queued(sched: &'static Sched) {
+/// Empties the queues; drops what never ran. By whoever ends the scheduler, and by each M that leaves it.
+pub(super) fn drop_queued(sched: &'static Sched) {
     let injected = std::iter::from_fn(|| {
         loop {
             match sched.injector.steal() {

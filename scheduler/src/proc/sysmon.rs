@@ -135,7 +135,9 @@ fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> bool {
         let (switches, schedtick) = (w.switches.load(Ordering::Relaxed), w.schedtick.load(Ordering::Relaxed));
         // SAFETY: null or a G, whose memory is never freed; if it has gone on meanwhile it gives way for nothing.
         let running = unsafe { w.curg.load(Ordering::Relaxed).as_ref() };
-        if last.schedtick != schedtick || running.is_none() {
+        // Between two goroutines nothing runs for a moment; only a P that does not switch either is idle.
+        let moved = last.switches != switches;
+        if last.schedtick != schedtick || (running.is_none() && !moved) {
             *last = Look { switches, schedtick, since: now };
             continue;
         }
@@ -145,7 +147,7 @@ fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> bool {
                 gp.preempt.store(true, Ordering::Relaxed);
             }
         }
-        stuck |= last.switches == switches && !pp.thief.is_empty();
+        stuck |= !moved && !pp.thief.is_empty();
         last.switches = switches;
     }
     if stuck && nidle > 0 && sched.idle.nmspinning() == 0 {

@@ -12,16 +12,17 @@
 //! - Goroutines that hand values to each other switch every hundred nanoseconds: their queue is gone before a thief
 //!   is awake. Nobody is woken, and they stay together in one core's cache.
 //! - Goroutines that compute for tens of microseconds get another M as soon as one of them waits.
-//! - A P that has measured nothing yet counts as slow, so the first goroutines of a program spread at once.
 //! - A fast P whose goroutine suddenly computes for long, with others behind it, makes no call into the runtime:
-//!   sysmon sees its switch counter stand still, and wakes a thief for it (`sysmon`).
+//!   sysmon sees its switch counter stand still, and wakes a thief for it (`sysmon`). So does a P that has measured
+//!   nothing yet, and counts as fast: the goroutines of a program spread once one of them is seen to compute.
 //!
 //! **What a thief takes.** The same comparison, seen from outside (`find_runnable`): a victim that will be through
 //! with its queue soon is left alone; one whose counter stands still is stolen from, `runnext` last of all.
 //!
-//! **Rejected**, by measurement (docs/benchmarks.md): waking for every ready, as Go does (a pair that exchanges
-//! values is torn apart by each thief and pays two cross-core moves per value); a fixed backlog (right for channel
-//! traffic, but two goroutines of a millisecond each would run one after the other).
+//! **Rejected**: waking for every ready and stealing every backlog, as Go does (a pair that exchanges values is torn
+//! apart by each thief and pays two cross-core moves per value; docs/benchmarks.md has the numbers); a fixed backlog
+//! (right for channel traffic, but two goroutines of a millisecond each would run one after the other); counting a P
+//! that has measured nothing as slow (its goroutines spread at the start, run slower for it, and so stay spread).
 
 use super::waiting::make_runnable;
 use crate::g::G;
@@ -33,10 +34,12 @@ use crate::sched::Sched;
 use crate::stack;
 use crate::sync::atomic::Ordering;
 
-/// What moving a goroutine to another M costs, in nanoseconds, the sleeping M's wake-up included. By measurement.
-const WAKE_COST: u64 = 6_000;
-/// What it costs a thief that is awake: the victim's queue must be worth this much waiting. By measurement.
-pub(super) const STEAL_COST: u64 = 3_000;
+/// What moving a goroutine to another M costs, in nanoseconds: the sleeping M's wake-up, and that what it shares with
+/// those it leaves must change cores from then on. By measurement (docs/benchmarks.md).
+const WAKE_COST: u64 = 10_000;
+/// The same for a thief that is awake. Not less: goroutines that exchange values run slower once they are apart, so with
+/// a lower threshold they look worth taking apart because they are. By measurement.
+pub(super) const STEAL_COST: u64 = 10_000;
 
 /// Puts a goroutine that has just become Runnable into a queue. On any stack.
 #[inline]
