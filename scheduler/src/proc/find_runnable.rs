@@ -1,7 +1,7 @@
 //! Where an M finds its next goroutine (Go's `findRunnable`): one function per source, in Go's order.
 //!
 //! 1. Timers, if it is time to look.
-//! 2. The global queue, every 61st time slice, and when a slice was used up.
+//! 2. The global queue, every 61st time slice, and every other time that a slice was used up.
 //! 3. `runnext`, then the local queue.
 //! 4. The global queue, a fair share of it.
 //! 5. Other Ps' queues (spinning).
@@ -95,8 +95,9 @@ fn run_timers(sched: &'static Sched, mp: &'static M, pp: &'static P) {
     sched.timers.run_due(|gp| ready_from_g0(sched, mp, pp, gp));
 }
 
-/// Every 61st time slice, and when a chain has used its slice up, one from the global queue, so that busy local queues
-/// do not starve it.
+/// Every 61st time slice, and every other time that a slice was used up, one from the global queue, so that a busy local
+/// queue does not starve it. Not every time: what used its slice up may be in the global queue itself, and would come
+/// back before those who wait in the local one.
 fn global_now_and_then(sched: &'static Sched, pp: &'static P) -> Option<Found> {
     let w = &*pp.watched;
     // Relaxed: sysmon's request may be seen late.
@@ -107,9 +108,8 @@ fn global_now_and_then(sched: &'static Sched, pp: &'static P) -> Option<Found> {
         // The chain ends: those who wait go first, here and in the global queue.
         runq.put_tail(gp);
     }
-    if sched.injector.is_empty()
-        || !(over || w.schedtick.load(Ordering::Relaxed).is_multiple_of(GLOBAL_EVERY))
-    {
+    let every = if over { 2 } else { GLOBAL_EVERY };
+    if sched.injector.is_empty() || !w.schedtick.load(Ordering::Relaxed).is_multiple_of(every) {
         return None;
     }
     runq.refill(&sched.injector, 1).map(|gp| Found { gp, inherit: false })
