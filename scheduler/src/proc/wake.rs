@@ -20,7 +20,7 @@
 //! with its queue soon is left alone; one whose counter stands still is stolen from, `runnext` last of all.
 //!
 //! **Rejected**: waking for every ready and stealing every backlog, as Go does (a pair that exchanges values is torn
-//! apart by each thief and pays two cross-core moves per value; docs/benchmarks.md has the numbers); a fixed backlog
+//! apart by each thief and pays two cross-core moves per value; docs/wake-policy.md has the numbers); a fixed backlog
 //! (right for channel traffic, but two goroutines of a millisecond each would run one after the other); counting a P
 //! that has measured nothing as slow (its goroutines spread at the start, run slower for it, and so stay spread).
 
@@ -35,7 +35,7 @@ use crate::stack;
 use crate::sync::atomic::Ordering;
 
 /// What moving a goroutine to another M costs, in nanoseconds: the sleeping M's wake-up, and that what it shares with
-/// those it leaves must change cores from then on. By measurement (docs/benchmarks.md).
+/// those it leaves must change cores from then on. By measurement (docs/wake-policy.md).
 const WAKE_COST: u64 = 10_000;
 /// The same for a thief that is awake. Not less: goroutines that exchange values run slower once they are apart, so with
 /// a lower threshold they look worth taking apart because they are. By measurement.

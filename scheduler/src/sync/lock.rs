@@ -1,7 +1,7 @@
 //! [`SpinLock`]: the short lock (Go's `mutex` of the runtime, for sections of a handful of loads and stores).
 //!
-//! The uncontended pair is one read-modify-write and one plain store. A contender spins for about a cache-line
-//! transfer, then gives its time slice away, so that a holder that the kernel has taken off its core (more Ps than
+//! The uncontended pair is one read-modify-write and one plain store. A contender stays away for longer and longer
+//! pauses, then gives its time slice away, so that a holder that the kernel has taken off its core (more Ps than
 //! cores) is let on. There is no queue and no futex: nobody sleeps on this lock, so unlocking has nobody to wake.
 //!
 //! Rules for users:
@@ -24,8 +24,10 @@ use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 
 #[cfg(not(loom))]
-/// Rounds of the processor's pause instruction before the time slice is given away: a few cache-line transfers.
-const SPINS: u32 = 40;
+/// A contender pauses for 1, 2, 4, ... rounds of the processor's pause instruction, up to this many (some microseconds),
+/// before it gives its time slice away. The longer it stays away, the more the holder and the next one get done before
+/// the cache line changes cores again.
+const LONGEST_PAUSE: u32 = 64;
 
 /// A lock with no data of its own. See the module.
 #[derive(Debug)]
@@ -87,18 +89,16 @@ impl SpinLock {
     #[cold]
     #[cfg(not(loom))]
     fn lock_slow(&self) {
-        let mut spins = 0;
+        let mut pauses = 1;
         loop {
-            // Relaxed: only a hint when to try again.
-            while self.held.load(Ordering::Relaxed) {
-                if spins < SPINS {
-                    spins += 1;
-                    spin_hint();
-                } else {
-                    os_yield();
-                }
+            if pauses <= LONGEST_PAUSE {
+                (0..pauses).for_each(|_| spin_hint());
+                pauses *= 2;
+            } else {
+                os_yield();
             }
-            if self.try_lock() {
+            // Relaxed: only a hint when to try again.
+            if !self.held.load(Ordering::Relaxed) && self.try_lock() {
                 return;
             }
         }
