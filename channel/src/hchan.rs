@@ -5,7 +5,7 @@
 //!   one allocation ------------------------------------------------------------------------------------->
 //! ```
 //!
-//! It knows elements as bytes of `elemsize`; the handles (`handle`) give them their type. Elements are moved bit by
+//! It knows elements as bytes of `elemsize`; the handles (`counted`) give them their type. Elements are moved bit by
 //! bit, and each is owned by exactly one place at any time: the sender's frame, the buffer, or the receiver's frame.
 //!
 //! Invariants, under the lock:
@@ -52,7 +52,7 @@ pub struct Hchan {
     recvx: Cell<usize>,
     pub(crate) recvq: WaitQ,
     pub(crate) sendq: WaitQ,
-    /// Who may still use it; see `handle`.
+    /// Who may still use it; see `counted`.
     pub(crate) handles: AtomicU64,
     pub(crate) sides: AtomicU8,
     layout: Layout,

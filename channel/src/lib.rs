@@ -4,9 +4,10 @@
 //! is public here. It reaches the scheduler through its verbs alone (`getg`, `gopark`, `goready`, the atomics and the
 //! lock).
 //!
-//! [`hchan`]: the channel. [`waitq`]: who waits. `send`, `recv`, `select`: the operations. `handle`: the typed face.
+//! [`hchan`]: the channel. [`waitq`]: who waits. `send`, `recv`, `select`: the operations. `counted`: when a channel ends. `handle`: the typed face.
 
 pub mod arm;
+mod counted;
 mod error;
 mod handle;
 pub mod hchan;

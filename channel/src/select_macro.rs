@@ -52,12 +52,7 @@
 #[macro_export]
 macro_rules! select {
     ($($arms:tt)*) => {
-        $crate::__select!(@arms Random [] [] [
-            (0 a0) (1 a1) (2 a2) (3 a3) (4 a4) (5 a5) (6 a6) (7 a7) (8 a8) (9 a9) (10 a10)
-            (11 a11) (12 a12) (13 a13) (14 a14) (15 a15) (16 a16) (17 a17) (18 a18) (19 a19) (20 a20)
-            (21 a21) (22 a22) (23 a23) (24 a24) (25 a25) (26 a26) (27 a27) (28 a28) (29 a29) (30 a30)
-            (31 a31)
-        ] $($arms)*)
+        $crate::__select!(@start Random $($arms)*)
     };
 }
 
@@ -76,18 +71,22 @@ macro_rules! select {
 #[macro_export]
 macro_rules! select_biased {
     ($($arms:tt)*) => {
-        $crate::__select!(@arms Source [] [] [
-            (0 a0) (1 a1) (2 a2) (3 a3) (4 a4) (5 a5) (6 a6) (7 a7) (8 a8) (9 a9) (10 a10)
-            (11 a11) (12 a12) (13 a13) (14 a14) (15 a15) (16 a16) (17 a17) (18 a18) (19 a19) (20 a20)
-            (21 a21) (22 a22) (23 a23) (24 a24) (25 a25) (26 a26) (27 a27) (28 a28) (29 a29) (30 a30)
-            (31 a31)
-        ] $($arms)*)
+        $crate::__select!(@start Source $($arms)*)
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select {
+    (@start $order:ident $($arms:tt)*) => {
+        $crate::__select!(@arms $order [] [] [
+            (0 a0) (1 a1) (2 a2) (3 a3) (4 a4) (5 a5) (6 a6) (7 a7) (8 a8) (9 a9) (10 a10)
+            (11 a11) (12 a12) (13 a13) (14 a14) (15 a15) (16 a16) (17 a17) (18 a18) (19 a19) (20 a20)
+            (21 a21) (22 a22) (23 a23) (24 a24) (25 a25) (26 a26) (27 a27) (28 a28) (29 a29) (30 a30)
+            (31 a31)
+        ] $($arms)*)
+    };
+
     // -- Reading: @arms ORDER [arms so far] [default so far] [free names] the rest --
     (@arms $order:ident $done:tt $default:tt $free:tt , $($rest:tt)*) => {
         $crate::__select!(@arms $order $done $default $free $($rest)*)

@@ -92,7 +92,15 @@ fn run_timers(sched: &'static Sched, mp: &'static M, pp: &'static P) {
     // So many passes take about TIMER_EVERY.
     owned.timer_countdown =
         (TIMER_EVERY / pp.watched.estimate.nanos().max(1)).min(u64::from(GLOBAL_EVERY)) as u32;
-    sched.timers.run_due(|gp| ready_from_g0(sched, mp, pp, gp));
+    // The first one due runs next, the others in their order behind it; each through `runnext` would run last first.
+    let mut first = None;
+    sched.timers.run_due(|gp| match first {
+        None => first = Some(gp),
+        Some(_) => ready_from_g0(sched, mp, pp, gp, false),
+    });
+    if let Some(gp) = first {
+        ready_from_g0(sched, mp, pp, gp, true);
+    }
 }
 
 /// Every 61st time slice, and every other time that a slice was used up, one from the global queue, so that a busy local

@@ -292,7 +292,7 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
             Ok(joiner) => {
                 // SAFETY: a joining G put its address there, and parked; the exchange gave us the right to ready it.
                 let joiner = unsafe { &*(joiner as *const G) };
-                ready_from_g0(sched, mp, pp, joiner);
+                ready_from_g0(sched, mp, pp, joiner, true);
                 break;
             }
             Err(now) => {

@@ -51,10 +51,16 @@ pub(super) fn ready(gp: &'static G) {
     }
 }
 
-/// Readies a parked goroutine from g0, where `goready` would not know the P.
+/// Readies a parked goroutine from g0, where `goready` would not know the P: next, or at the tail.
 ///
 /// The caller owns the right to ready `gp`, and its M holds `pp`.
-pub(super) fn ready_from_g0(sched: &'static Sched, mp: &'static M, pp: &'static P, gp: &'static G) {
+pub(super) fn ready_from_g0(
+    sched: &'static Sched,
+    mp: &'static M,
+    pp: &'static P,
+    gp: &'static G,
+    next: bool,
+) {
     if gp.is_thread() || !gp.sched().is_some_and(|s| std::ptr::eq(s, sched)) {
         // SAFETY: the caller owns the right.
         unsafe { super::park::goready(gp) };
@@ -62,7 +68,7 @@ pub(super) fn ready_from_g0(sched: &'static Sched, mp: &'static M, pp: &'static 
     }
     // SAFETY: the caller owns the right.
     unsafe { make_runnable(gp) };
-    runqput(sched, mp, pp, Gp(gp), true);
+    runqput(sched, mp, pp, Gp(gp), next);
 }
 
 /// The caller's M and P, if it is a goroutine of this scheduler.
