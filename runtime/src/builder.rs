@@ -84,7 +84,7 @@ impl RuntimeBuilder {
     }
 
     /// For tests: goroutines that become ready are run in random order, so that a program that counts on the usual
-    /// order shows it.
+    /// order shows it. With one P the same seed gives the same order.
     ///
     /// ```
     /// let rt = gort::Runtime::builder().max_procs(1).random_order(42).build()?;

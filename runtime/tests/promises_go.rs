@@ -1198,3 +1198,20 @@ fn a_goroutine_in_the_global_queue_gets_a_turn_beside_a_chain() {
         assert_eq!(rt.shutdown_timeout(LONG), 0);
     }
 }
+
+#[test]
+fn a_seed_gives_an_order_of_its_own_and_always_the_same() {
+    let order = |seed: Option<u64>| {
+        let builder = Runtime::builder().max_procs(1);
+        let rt = seed.into_iter().fold(builder, |b, seed| b.random_order(seed)).build().unwrap();
+        rt.run(|| {
+            let ch = chan(50);
+            (0..50).for_each(|i| _ = go!(ch.clone().send(i)));
+            ch.iter().take(50).collect::<Vec<i32>>()
+        })
+    };
+    assert_eq!(order(Some(1)), order(Some(1)));
+    assert_ne!(order(Some(1)), order(Some(2)));
+    assert_ne!(order(Some(1)), order(None));
+    assert_eq!(order(None), order(None));
+}

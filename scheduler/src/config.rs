@@ -27,7 +27,7 @@ pub struct Config {
     pub thread_name: String,
     /// See [`PanicPolicy`].
     pub panic_policy: PanicPolicy,
-    /// Testing aid: ready goroutines in random order, from this seed.
+    /// Testing aid: ready goroutines in random order, from this seed; with one P the same order for the same seed.
     pub random_order: Option<u64>,
 }
 

@@ -45,6 +45,22 @@ pub(crate) struct Owned {
     pub window: (Nanos, u32),
     /// Passes of the scheduler until it looks at the timers again.
     pub timer_countdown: u32,
+    /// For `Config::random_order`: the state of a generator, `None` for the usual order.
+    order: Option<u64>,
+}
+
+impl Owned {
+    /// Whether a goroutine that would run next goes to the tail instead: never, unless the order is to be random.
+    #[inline]
+    pub fn shuffles(&mut self) -> bool {
+        self.order.as_mut().is_some_and(|x| {
+            // xorshift64, which never comes to 0 if it does not start there.
+            *x ^= *x << 13;
+            *x ^= *x >> 7;
+            *x ^= *x << 17;
+            *x >> 63 == 1
+        })
+    }
 }
 
 /// What sysmon and thieves look at. Written by the holder with plain stores, except `slice_over`.
@@ -93,7 +109,7 @@ impl Estimate {
 }
 
 impl P {
-    pub(crate) fn new(id: usize) -> P {
+    pub(crate) fn new(id: usize, random_order: Option<u64>) -> P {
         let (runq, thief) = runq::new();
         P {
             id,
@@ -104,6 +120,7 @@ impl P {
                 goids: (0, 0),
                 window: (Nanos(0), 0),
                 timer_countdown: 0,
+                order: random_order.map(|seed| (seed ^ id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             }),
             thief: CachePadded::new(thief),
             watched: CachePadded::new(Watched {

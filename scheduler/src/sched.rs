@@ -65,11 +65,11 @@ impl Sched {
     /// When a setting is out of range.
     pub fn start(config: Config) -> Result<&'static Sched, ConfigError> {
         config.check()?;
-        let n = config.max_procs;
+        let (n, order) = (config.max_procs, config.random_order);
         Ok(Box::leak(Box::new(Sched {
             stack_class: arena::class_of(config.stack_size).map_err(ConfigError::StackSize)?,
             config,
-            allp: (0..n).map(P::new).collect(),
+            allp: (0..n).map(|id| P::new(id, order)).collect(),
             injector: Injector::new(),
             idle: CachePadded::new(Idle::new(n)),
             timers: CachePadded::new(Timers::new()),

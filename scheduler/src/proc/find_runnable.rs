@@ -58,7 +58,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             return None;
         }
         let pp = mp.p();
-        run_timers(sched, mp, pp);
+        run_timers(sched, pp);
         if let Some(found) =
             global_now_and_then(sched, pp).or_else(|| local(pp)).or_else(|| global(sched, pp))
         {
@@ -79,7 +79,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
 }
 
 /// Fires due timers, if this P's count-down says so or nothing else is left to do.
-fn run_timers(sched: &'static Sched, mp: &'static M, pp: &'static P) {
+fn run_timers(sched: &'static Sched, pp: &'static P) {
     if sched.timers.first() == Nanos::NEVER {
         return;
     }
@@ -96,10 +96,10 @@ fn run_timers(sched: &'static Sched, mp: &'static M, pp: &'static P) {
     let mut first = None;
     sched.timers.run_due(|gp| match first {
         None => first = Some(gp),
-        Some(_) => ready_from_g0(sched, mp, pp, gp, false),
+        Some(_) => ready_from_g0(sched, pp, gp, false),
     });
     if let Some(gp) = first {
-        ready_from_g0(sched, mp, pp, gp, true);
+        ready_from_g0(sched, pp, gp, true);
     }
 }
 

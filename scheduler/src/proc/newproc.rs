@@ -102,7 +102,7 @@ where
     let here = current_p(sched);
     let (gp, id) = match here {
         // SAFETY: the caller is a goroutine on the M that holds this P; nothing switches stacks in the block.
-        Some((_, pp)) => unsafe {
+        Some(pp) => unsafe {
             let owned = pp.owned();
             if owned.goids.0 == owned.goids.1 {
                 // Relaxed: only uniqueness counts.
@@ -128,9 +128,9 @@ where
     gp.phase.set(Phase::Unstarted);
     casgstatus(gp, Status::Idle, Status::Runnable);
     match here {
-        Some((mp, pp)) => {
+        Some(pp) => {
             bump(&pp.counts.spawned);
-            runqput(sched, mp, pp, Gp(gp), true);
+            runqput(sched, pp, Gp(gp), true);
         }
         None => {
             sched.spawned_outside.fetch_add(1, Ordering::Release);
@@ -292,7 +292,7 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
             Ok(joiner) => {
                 // SAFETY: a joining G put its address there, and parked; the exchange gave us the right to ready it.
                 let joiner = unsafe { &*(joiner as *const G) };
-                ready_from_g0(sched, mp, pp, joiner, true);
+                ready_from_g0(sched, pp, joiner, true);
                 break;
             }
             Err(now) => {
@@ -349,7 +349,7 @@ fn free(gp: &'static G) {
     casgstatus(gp, Status::Dead, Status::Idle);
     match gp.sched().and_then(current_p) {
         // SAFETY: the caller is a goroutine on the M that holds this P.
-        Some((_, pp)) => unsafe { pp.owned().gcache.put(gp) },
+        Some(pp) => unsafe { pp.owned().gcache.put(gp) },
         None => gpool::put_shared(gp),
     }
 }

@@ -65,7 +65,7 @@ fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
             Switch::Yield => {
                 stop(mp);
                 casgstatus(gp, Status::Running, Status::Runnable);
-                runqput(sched, mp, mp.p(), Gp(gp), false);
+                runqput(sched, mp.p(), Gp(gp), false);
             }
             Switch::Preempt => {
                 stop(mp);

@@ -46,7 +46,7 @@ pub(super) const STEAL_COST: u64 = 10_000;
 pub(super) fn ready(gp: &'static G) {
     let sched = gp.sched().expect("a goroutine has a scheduler");
     match current_p(sched) {
-        Some((mp, pp)) => runqput(sched, mp, pp, Gp(gp), true),
+        Some(pp) => runqput(sched, pp, Gp(gp), true),
         None => inject(sched, Gp(gp)),
     }
 }
@@ -54,13 +54,7 @@ pub(super) fn ready(gp: &'static G) {
 /// Readies a parked goroutine from g0, where `goready` would not know the P: next, or at the tail.
 ///
 /// The caller owns the right to ready `gp`, and its M holds `pp`.
-pub(super) fn ready_from_g0(
-    sched: &'static Sched,
-    mp: &'static M,
-    pp: &'static P,
-    gp: &'static G,
-    next: bool,
-) {
+pub(super) fn ready_from_g0(sched: &'static Sched, pp: &'static P, gp: &'static G, next: bool) {
     if gp.is_thread() || !gp.sched().is_some_and(|s| std::ptr::eq(s, sched)) {
         // SAFETY: the caller owns the right.
         unsafe { super::park::goready(gp) };
@@ -68,27 +62,24 @@ pub(super) fn ready_from_g0(
     }
     // SAFETY: the caller owns the right.
     unsafe { make_runnable(gp) };
-    runqput(sched, mp, pp, Gp(gp), next);
+    runqput(sched, pp, Gp(gp), next);
 }
 
-/// The caller's M and P, if it is a goroutine of this scheduler.
+/// The caller's P, if it is a goroutine of this scheduler.
 #[inline]
-pub(super) fn current_p(sched: &'static Sched) -> Option<(&'static M, &'static P)> {
+pub(super) fn current_p(sched: &'static Sched) -> Option<&'static P> {
     let me = stack::current_head()?;
-    if !me.sched().is_some_and(|s| std::ptr::eq(s, sched)) {
-        return None;
-    }
-    let mp = super::park::getm(me);
-    Some((mp, mp.p()))
+    let own = me.sched().is_some_and(|s| std::ptr::eq(s, sched));
+    own.then(|| super::park::getm(me).p())
 }
 
 /// Puts a goroutine into the local queue: next, or at the tail. The caller holds the P.
 #[inline]
-pub(super) fn runqput(sched: &'static Sched, mp: &'static M, pp: &'static P, gp: Gp, next: bool) {
+pub(super) fn runqput(sched: &'static Sched, pp: &'static P, gp: Gp, next: bool) {
     // SAFETY: the caller holds the P; the reference ends with the block, before anything can switch stacks.
     let (len, displaced) = unsafe {
         let owned = pp.owned();
-        let next = next && (sched.config.random_order.is_none() || mp.cheaprand() & 1 == 0);
+        let next = next && !owned.shuffles();
         let displaced = if next {
             owned.runq.put_next(&pp.thief, gp)
         } else {
