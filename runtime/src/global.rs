@@ -63,7 +63,11 @@ fn from_env(var: impl Fn(&str) -> Option<String>, mut problem: impl FnMut(String
 /// Runs `f` as the main goroutine of the global runtime, and blocks this OS thread until it returns.
 ///
 /// As with Go's main, what `f` started may still be going on then; it goes on in the background until the process
-/// ends. `run` may be called again, and from several threads. `f` may borrow from the caller.
+/// ends. `run` may be called again, and from several threads.
+///
+/// `f` may borrow from the caller, and neither it nor its result is asked to be `Send`: the caller waits, so one thread at
+/// a time uses them. What belongs to one OS thread by its nature (a thread-local's reference or what was cloned from
+/// it, `stdout().lock()`) must stay out of both; docs/safety.md has the rule.
 ///
 /// # Panics
 ///
