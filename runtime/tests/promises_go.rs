@@ -1215,3 +1215,37 @@ fn a_seed_gives_an_order_of_its_own_and_always_the_same() {
     assert_ne!(order(Some(1)), order(None));
     assert_eq!(order(None), order(None));
 }
+
+#[test]
+fn a_runtime_may_go_while_its_last_waker_is_still_on_its_way_out() {
+    let _watch = Watchdog::arm("drop against the last waker");
+    for _ in 0..500 {
+        let rt = runtime(1);
+        let ch = chan(0);
+        let receiver = {
+            let ch = ch.clone();
+            rt.go(move || ch.recv())
+        };
+        // The sender readies the receiver, which may have ended, and its runtime with it, before the send is through.
+        let sender = thread::spawn(move || ch.send(1));
+        assert_eq!(receiver.join().unwrap(), Some(1));
+        drop(rt);
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn a_result_may_outlive_its_runtime() {
+    struct PanicsOnDrop;
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic!("dropped late");
+        }
+    }
+    let rt = runtime(2);
+    let (read, unread) = (rt.go(|| String::from("late")), rt.go(|| PanicsOnDrop));
+    eventually("both have ended", || read.is_finished() && unread.is_finished());
+    assert_eq!(rt.shutdown_timeout(LONG), 0);
+    assert_eq!(read.join().unwrap(), "late");
+    drop(unread);
+}

@@ -202,6 +202,8 @@ pub struct G {
     pub(crate) phase: Cell<Phase>,
     pub(crate) stack_class: Cell<u8>,
     pub(crate) report_panic: Cell<bool>,
+    /// A panic that nobody catches ends the process (`PanicPolicy::Abort`).
+    pub(crate) panic_aborts: Cell<bool>,
     pub(crate) vtable: Cell<Option<&'static BodyVtable>>,
     pub(crate) body: UnsafeCell<[MaybeUninit<usize>; INLINE]>,
 
@@ -249,6 +251,7 @@ impl G {
             phase: Cell::new(Phase::Empty),
             stack_class: Cell::new(0),
             report_panic: Cell::new(true),
+            panic_aborts: Cell::new(false),
             vtable: Cell::new(None),
             body: UnsafeCell::new([MaybeUninit::uninit(); INLINE]),
             id: AtomicU64::new(0),
@@ -299,16 +302,22 @@ impl G {
         WaitReason::ALL[self.wait_reason.load(Ordering::Relaxed) as usize]
     }
 
+    /// True if it is a goroutine of this scheduler. For a G that has ended, too, whose own scheduler may be gone.
+    #[inline]
+    pub fn runs_on(&self, sched: &Sched) -> bool {
+        std::ptr::eq(self.sched.load(Ordering::Relaxed), sched)
+    }
+
     /// For dumps only.
     #[inline]
     pub(crate) fn set_wait_reason(&self, reason: WaitReason) {
         self.wait_reason.store(reason as u8, Ordering::Relaxed);
     }
 
-    /// The scheduler that it runs on; `None` for a plain thread.
+    /// The scheduler that it runs on; `None` for a plain thread. Not to be asked of a G that has ended.
     #[inline]
     pub fn sched(&self) -> Option<&'static Sched> {
-        // SAFETY: null, or a scheduler that outlives its goroutines (`sched`).
+        // SAFETY: null, or a scheduler, which outlives the goroutines that have not ended (`sched`).
         unsafe { self.sched.load(Ordering::Relaxed).as_ref() }
     }
 

@@ -26,8 +26,6 @@ pub(crate) type OnG0 = (unsafe fn(*mut ()), *mut ());
 pub struct M {
     /// Where it sleeps, idle or in the pool.
     pub(crate) note: Note,
-    /// The G that it runs. Written by the M, read by sysmon.
-    pub(crate) curg: AtomicPtr<G>,
     /// The P that it holds; null while it has none. Written by the M on g0.
     p: Cell<*const P>,
     /// The P that its waker gives it: what a sleeping M waits for. Written last by the waker (Release), taken by the
@@ -68,7 +66,6 @@ impl M {
         let seed = u64::from(NEXT_SEED.fetch_add(1, Ordering::Relaxed));
         M {
             note: Note::new(),
-            curg: AtomicPtr::new(ptr::null_mut()),
             p: Cell::new(ptr::null()),
             nextp: AtomicPtr::new(ptr::null_mut()),
             spinner: Cell::new(None),

@@ -11,137 +11,142 @@
 //! One sleeper, any number of wakers; a wake-up that comes before the sleep is kept, two of them count once.
 //! Whoever was woken sees all that the waker did before: Release in [`Note::wakeup`], Acquire in [`Note::sleep`].
 //!
+//! Checked by `tests/loom_note.rs`, which runs this code over a futex of the model.
+//!
 //! A note must outlive the last `wakeup` on it. Notes live in Ms and Gs, whose memory is never freed; a wake-up that
 //! comes late, for a sleeper that has gone on, costs the next sleeper one look and is lost on nobody, because every
 //! sleeper checks its own condition (an M its `nextp`, a G its status).
 
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::time::clock::Nanos;
+use futex::Futex;
 
-#[cfg(not(loom))]
-pub use futex::Note;
-#[cfg(loom)]
-pub use model::Note;
+const CLEAR: u32 = 0;
+const SIGNALED: u32 = 1;
+const SLEEPING: u32 = 2;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Note {
+    state: AtomicU32,
+    futex: Futex,
+}
+
+impl Note {
+    /// A clear note.
+    #[cfg(not(loom))]
+    pub const fn new() -> Note {
+        Note { state: AtomicU32::new(CLEAR), futex: Futex }
+    }
+
+    /// A clear note.
+    #[cfg(loom)]
+    pub fn new() -> Note {
+        Note { state: AtomicU32::new(CLEAR), futex: Futex::default() }
+    }
+
+    /// Wakes the sleeper, or the next one.
+    pub fn wakeup(&self) {
+        // ORDERING: Release, pairs with the Acquire in `sleep_until`.
+        if self.state.swap(SIGNALED, Ordering::Release) == SLEEPING {
+            self.futex.wake(&self.state);
+        }
+    }
+
+    /// Sleeps until a wake-up.
+    pub fn sleep(&self) {
+        self.sleep_until(Nanos::NEVER);
+    }
+
+    /// Sleeps until a wake-up (true) or the deadline (false).
+    pub fn sleep_until(&self, deadline: Nanos) -> bool {
+        // ORDERING: Acquire on the failure, as below. Relaxed on success: nothing is published.
+        if self.state.compare_exchange(CLEAR, SLEEPING, Ordering::Relaxed, Ordering::Acquire).is_ok() {
+            while self.state.load(Ordering::Acquire) == SLEEPING {
+                if self.futex.wait_until(&self.state, SLEEPING, deadline) {
+                    continue;
+                }
+                // The time is over, unless a wake-up was quicker.
+                if self.state.compare_exchange(SLEEPING, CLEAR, Ordering::Relaxed, Ordering::Acquire).is_ok()
+                {
+                    return false;
+                }
+            }
+        }
+        // An exchange, not a store: a store could wait in this core's buffer while the caller looks at its condition, and
+        // then erase the signal of a second waker whose work that look did not see.
+        // ORDERING: Acquire, as above, for the last of several wakers.
+        self.state.swap(CLEAR, Ordering::Acquire);
+        true
+    }
+}
 
 #[cfg(not(loom))]
 mod futex {
     use super::Nanos;
-    use crate::sync::atomic::{AtomicU32, Ordering};
+    use crate::sync::atomic::AtomicU32;
 
-    const CLEAR: u32 = 0;
-    const SIGNALED: u32 = 1;
-    const SLEEPING: u32 = 2;
-
-    /// See the module.
+    /// The kernel's futex.
     #[derive(Debug)]
-    pub struct Note {
-        state: AtomicU32,
-    }
+    pub struct Futex;
 
-    impl Note {
-        /// A clear note.
-        pub const fn new() -> Note {
-            Note { state: AtomicU32::new(CLEAR) }
-        }
-
-        /// Wakes the sleeper, or the next one.
-        pub fn wakeup(&self) {
-            // ORDERING: Release, pairs with the Acquire in `sleep_until`.
-            if self.state.swap(SIGNALED, Ordering::Release) == SLEEPING {
-                // SAFETY: FUTEX_WAKE only takes the address as a key; it does not touch the memory.
-                unsafe {
-                    libc::syscall(
-                        libc::SYS_futex,
-                        self.state.as_ptr(),
-                        libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                        1,
-                    );
-                }
+    impl Futex {
+        /// Wakes whoever waits at the word.
+        pub fn wake(&self, word: &AtomicU32) {
+            // SAFETY: FUTEX_WAKE only takes the address as a key; it does not touch the memory.
+            unsafe {
+                libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
             }
         }
 
-        /// Sleeps until a wake-up.
-        pub fn sleep(&self) {
-            self.sleep_until(Nanos::NEVER);
+        /// Waits while the word is `value`; false when the deadline has passed. May return true for no reason.
+        pub fn wait_until(&self, word: &AtomicU32, value: u32, deadline: Nanos) -> bool {
+            let timeout = deadline.to_timespec();
+            let timeout_ptr = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            // FUTEX_WAIT_BITSET takes the deadline as an absolute time of the monotonic clock.
+            // SAFETY: the word and the timespec live across the call.
+            let r = unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    word.as_ptr(),
+                    libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+                    value,
+                    timeout_ptr,
+                    std::ptr::null::<u32>(),
+                    u32::MAX,
+                )
+            };
+            // A failure other than the time-out (EAGAIN, EINTR) means "look again". Comparing clocks instead of errno
+            // keeps this free of thread-locals: plain threads and Ms both come here.
+            r == 0 || Nanos::now() < deadline
         }
-
-        /// Sleeps until a wake-up (true) or the deadline (false).
-        pub fn sleep_until(&self, deadline: Nanos) -> bool {
-            // ORDERING: Acquire on the failure, as below. Relaxed on success: nothing is published.
-            if self.state.compare_exchange(CLEAR, SLEEPING, Ordering::Relaxed, Ordering::Acquire).is_ok() {
-                while self.state.load(Ordering::Acquire) == SLEEPING {
-                    if futex_wait_until(&self.state, SLEEPING, deadline) {
-                        continue;
-                    }
-                    // The time is over, unless a wake-up was quicker.
-                    if self
-                        .state
-                        .compare_exchange(SLEEPING, CLEAR, Ordering::Relaxed, Ordering::Acquire)
-                        .is_ok()
-                    {
-                        return false;
-                    }
-                }
-            }
-            self.state.store(CLEAR, Ordering::Relaxed);
-            true
-        }
-    }
-
-    /// Waits while the word is `value`; false when the deadline has passed. May return true for no reason.
-    fn futex_wait_until(word: &AtomicU32, value: u32, deadline: Nanos) -> bool {
-        let timeout = deadline.to_timespec();
-        let timeout_ptr = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // FUTEX_WAIT_BITSET takes the deadline as an absolute time of the monotonic clock.
-        // SAFETY: the word and the timespec live across the call.
-        let r = unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
-                value,
-                timeout_ptr,
-                std::ptr::null::<u32>(),
-                u32::MAX,
-            )
-        };
-        // A failure other than the time-out (EAGAIN, EINTR) means "look again". Comparing clocks instead of errno
-        // keeps this free of thread-locals: plain threads and Ms both come here.
-        r == 0 || Nanos::now() < deadline
     }
 }
 
 #[cfg(loom)]
-mod model {
+mod futex {
     use super::Nanos;
+    use crate::sync::atomic::{AtomicU32, Ordering};
     use loom::sync::{Condvar, Mutex};
 
-    /// See the module. Under loom, where time does not pass, a deadline never comes.
-    #[derive(Debug)]
-    pub struct Note {
-        signaled: Mutex<bool>,
+    /// A futex of the model, where time does not pass: a deadline never comes.
+    #[derive(Debug, Default)]
+    pub struct Futex {
+        lock: Mutex<()>,
         bell: Condvar,
     }
 
-    impl Note {
-        pub fn new() -> Note {
-            Note { signaled: Mutex::new(false), bell: Condvar::new() }
-        }
-
-        pub fn wakeup(&self) {
-            *self.signaled.lock().unwrap() = true;
+    impl Futex {
+        pub fn wake(&self, _word: &AtomicU32) {
+            drop(self.lock.lock().unwrap());
             self.bell.notify_one();
         }
 
-        pub fn sleep(&self) {
-            self.sleep_until(Nanos::NEVER);
-        }
-
-        pub fn sleep_until(&self, _deadline: Nanos) -> bool {
-            let mut signaled = self.signaled.lock().unwrap();
-            while !*signaled {
-                signaled = self.bell.wait(signaled).unwrap();
+        pub fn wait_until(&self, word: &AtomicU32, value: u32, _deadline: Nanos) -> bool {
+            let guard = self.lock.lock().unwrap();
+            if word.load(Ordering::Relaxed) == value {
+                drop(self.bell.wait(guard).unwrap());
             }
-            *signaled = false;
             true
         }
     }

@@ -1,8 +1,9 @@
 //! [`Sched`]: one scheduler, a value. Its Ps, its queues, its timers, and how it begins and ends.
 //!
 //! A scheduler is leaked while it runs, so that Gs, Ms and Ps can name each other with `'static` references, and is
-//! freed by `proc::shutdown` when nothing can name it any more: every M has left, sysmon has ended, and no goroutine
-//! is abandoned in it. If one of these does not hold it stays leaked.
+//! freed by `proc::shutdown` when nothing can name it any more: every M has left, sysmon has ended, no caller from
+//! elsewhere is still inside, and no goroutine is abandoned in it. If one of these does not hold it stays leaked. A G
+//! that has ended may still hold the address, and compares it at most ([`G::runs_on`](crate::g::G::runs_on)).
 
 use crate::config::{Config, ConfigError};
 use crate::idle::Idle;
@@ -38,6 +39,9 @@ pub struct Sched {
     pub(crate) state: AtomicU8,
     /// Ms that serve this scheduler, or are on their way to it.
     pub(crate) attached: AtomicU32,
+    /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
+    /// injector, or to wake an M for it: it may have run and ended before they are through.
+    pub(crate) visitors: AtomicU32,
     /// Goroutines spawned by plain threads, and unstarted ones dropped at the end; beside the Ps' own counts.
     pub(crate) spawned_outside: AtomicU64,
     pub(crate) dropped: AtomicU64,
@@ -80,6 +84,7 @@ impl Sched {
             sysmon: Sysmon::new(),
             state: AtomicU8::new(OPEN),
             attached: AtomicU32::new(0),
+            visitors: AtomicU32::new(0),
             spawned_outside: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         })))

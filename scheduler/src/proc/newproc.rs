@@ -121,6 +121,7 @@ where
     gp.join.store(RUNNING, Ordering::Relaxed);
     gp.stack_class.set(class);
     gp.report_panic.set(!options.quiet);
+    gp.panic_aborts.set(sched.config.panic_policy == PanicPolicy::Abort);
     gp.set_name(options.name);
     gp.vtable.set(Some(&Body::<F, T>::VTABLE));
     // SAFETY: the G is ours, and its body holds nothing.
@@ -244,7 +245,7 @@ fn panicked(gp: &'static G) {
     let name = gp.name().map_or_else(String::new, |n| format!(" {n:?}"));
     let at = gp.spawned_at().map_or_else(String::new, |l| format!(", spawned at {l}"));
     report(format_args!("goroutine {}{name} panicked{at}", gp.id()));
-    if gp.sched().is_some_and(|s| s.config.panic_policy == PanicPolicy::Abort) {
+    if gp.panic_aborts.get() {
         // SAFETY: _exit runs no handlers; Go's exit status for a panic.
         unsafe { libc::_exit(2) };
     }
@@ -347,7 +348,8 @@ pub(super) fn abandon(gp: &'static G) {
 /// Gives a Dead G back that nobody else knows.
 fn free(gp: &'static G) {
     casgstatus(gp, Status::Dead, Status::Idle);
-    match gp.sched().and_then(current_p) {
+    // Any P's cache will do; the G's own scheduler may be gone.
+    match getg().sched().and_then(current_p) {
         // SAFETY: the caller is a goroutine on the M that holds this P.
         Some(pp) => unsafe { pp.owned().gcache.put(gp) },
         None => gpool::put_shared(gp),

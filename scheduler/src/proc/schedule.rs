@@ -22,7 +22,6 @@ pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
     while let Some(found) = find_runnable(sched, mp) {
         execute(sched, mp, found);
     }
-    debug_assert!(mp.curg.load(Ordering::Relaxed).is_null());
     // ORDERING: Release: whoever frees the scheduler after this sees that the M is through with it.
     sched.attached.fetch_sub(1, Ordering::Release);
 }
@@ -107,10 +106,8 @@ fn run(mp: &'static M, gp: &'static G, inherit: bool) -> Switch {
     }
     // Relaxed: read by the G itself, on this thread.
     gp.m.store(ptr::from_ref(mp).cast_mut(), Ordering::Relaxed);
-    let this = ptr::from_ref(gp).cast_mut();
-    mp.curg.store(this, Ordering::Relaxed);
     // Relaxed: for sysmon, which may look late; G memory stays.
-    pp.watched.curg.store(this, Ordering::Relaxed);
+    pp.watched.curg.store(ptr::from_ref(gp).cast_mut(), Ordering::Relaxed);
     loop {
         // SAFETY: we made the G Running, so its stack is ours (`g`), and it is bound to this G.
         match unsafe { stack.resume() } {
@@ -126,7 +123,6 @@ fn run(mp: &'static M, gp: &'static G, inherit: bool) -> Switch {
 
 /// The goroutine is off its stack: from here on g0 alone runs on this M.
 fn stop(mp: &'static M) {
-    mp.curg.store(ptr::null_mut(), Ordering::Relaxed);
     mp.p().watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
 }
 

@@ -5,7 +5,8 @@
 //!    point. Sleeping Ms and sysmon are woken to see it.
 //! 3. The queues are emptied: goroutines that never ran are dropped, closure and all; the others are **abandoned**: never
 //!    resumed, never unwound, their stacks never used again. What they own is leaked, as in Go when main returns.
-//! 4. If every M has left and nothing is abandoned, nobody can name the scheduler any more, and it is freed.
+//! 4. If every M and sysmon have left, nobody from elsewhere is still waking somebody for it (`visitors`), and nothing is
+//!    abandoned, nobody can use the scheduler any more, and it is freed.
 //!
 //! Z1: An M that goes to sleep sees `STOPPED`, or step 2 finds it asleep: both go through the idle lists' lock.
 //!
@@ -45,16 +46,18 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
     let abandoned = sched.num_goroutines();
     if abandoned > 0 && left() {
         gpool::for_each(|gp| {
-            if gp.sched().is_some_and(|s| std::ptr::eq(s, sched)) && gp.status() != Status::Idle {
+            if gp.runs_on(sched) && gp.status() != Status::Idle {
                 abandon(gp);
             }
         });
     }
     if abandoned == 0 {
-        wait_until(Nanos::now().after(GRACE), || left() && sched.sysmon.is_gone());
-        if left() && sched.sysmon.is_gone() {
-            // SAFETY: it was leaked by `start`. No M and no sysmon is left, no goroutine either, so nobody names it;
-            // the caller does not use it again.
+        // ORDERING: Acquire, pairs with the Release in `inject`.
+        let free = || left() && sched.sysmon.is_gone() && sched.visitors.load(Ordering::Acquire) == 0;
+        wait_until(Nanos::now().after(GRACE), free);
+        if free() {
+            // SAFETY: it was leaked by `start`. No M, no sysmon and no visitor is left, and no goroutine that could bring
+            // another one, so nobody uses it; the caller does not use it again.
             drop(unsafe { Box::from_raw(std::ptr::from_ref(sched).cast_mut()) });
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn ready(gp: &'static G) {
 ///
 /// The caller owns the right to ready `gp`, and its M holds `pp`.
 pub(super) fn ready_from_g0(sched: &'static Sched, pp: &'static P, gp: &'static G, next: bool) {
-    if gp.is_thread() || !gp.sched().is_some_and(|s| std::ptr::eq(s, sched)) {
+    if gp.is_thread() || !gp.runs_on(sched) {
         // SAFETY: the caller owns the right.
         unsafe { super::park::goready(gp) };
         return;
@@ -69,8 +69,7 @@ pub(super) fn ready_from_g0(sched: &'static Sched, pp: &'static P, gp: &'static 
 #[inline]
 pub(super) fn current_p(sched: &'static Sched) -> Option<&'static P> {
     let me = stack::current_head()?;
-    let own = me.sched().is_some_and(|s| std::ptr::eq(s, sched));
-    own.then(|| super::park::getm(me).p())
+    me.runs_on(sched).then(|| super::park::getm(me).p())
 }
 
 /// Puts a goroutine into the local queue: next, or at the tail. The caller holds the P.
@@ -115,10 +114,17 @@ fn wake_for_backlog(sched: &'static Sched, pp: &'static P, waiting: usize) {
 }
 
 /// Puts a goroutine into the global queue. For callers without a P, and for what was preempted.
+///
+/// From the push on the goroutine may run and end, and its scheduler be shut down; the count keeps it from being freed
+/// (`shutdown`, step 4). Until the push the goroutine does.
 pub(super) fn inject(sched: &'static Sched, gp: Gp) {
+    // Relaxed: published by the push, without which nobody can be through with the scheduler.
+    sched.visitors.fetch_add(1, Ordering::Relaxed);
     sched.injector.push(gp);
     let wake = sched.idle.submitted();
     start(sched, wake);
+    // ORDERING: Release: whoever frees the scheduler after this sees that we are through with it.
+    sched.visitors.fetch_sub(1, Ordering::Release);
 }
 
 /// Wakes an M to look for work, if a P is idle and nobody looks. On any stack.
