@@ -14,7 +14,7 @@
 //! - H2: `qcount > 0` implies that no open wait is in `recvq`; `qcount < dataqsiz` implies that none is in `sendq`.
 //! - H3: The `qcount` slots of `buf` from `recvx` on, around the end, hold elements; the others hold nothing.
 //! - H4: `CLOSED` and `NO_RECEIVERS` are set once, never cleared. Once one of them is set, `sendq` has no open waits;
-//!   once `CLOSED` is set, nor has `recvq`.
+//!   once `CLOSED` is set, nor has `recvq`, but for those that the closer is about to take out: nobody else looks there.
 //!
 //! Without the lock, `state`, `qcount` and the queues' first may be looked at. Since none of the `state` bits is ever
 //! cleared, "empty, then not closed" means that the channel was open and empty at the moment of the first look
@@ -37,6 +37,10 @@ use std::ptr::{self, NonNull};
 const CLOSED: u8 = 1;
 /// The last receiver has gone.
 const NO_RECEIVERS: u8 = 2;
+
+/// Parked receivers that a close takes out and readies at once: few enough for what was just looked at of each to be in
+/// the cache still, and for the lock to be held shortly, however many there are.
+const CLOSE_AT_ONCE: usize = 64;
 
 /// A channel; see the module.
 pub struct Hchan {
@@ -241,18 +245,27 @@ impl Hchan {
     pub fn close(&self) -> bool {
         let mut list = ReadyList::default();
         self.lock.lock();
-        let fresh = self.state.load(Ordering::Relaxed) & CLOSED == 0;
-        if fresh {
-            self.settle(CLOSED);
-            // SAFETY: under the lock.
-            unsafe {
-                list.take_all(&self.recvq);
-                list.take_all(&self.sendq);
-            }
+        if self.state.load(Ordering::Relaxed) & CLOSED != 0 {
+            self.lock.unlock();
+            return false;
         }
+        self.settle(CLOSED);
+        // SAFETY: under the lock.
+        let mut all = unsafe { list.take(&self.recvq, CLOSE_AT_ONCE) };
+        // SAFETY: under the lock.
+        unsafe { list.take(&self.sendq, usize::MAX) };
         self.lock.unlock();
         list.ready_all();
-        fresh
+        // Receivers that were left: a closed channel does not look at them any more, and none is added.
+        while !all {
+            let mut list = ReadyList::default();
+            self.lock.lock();
+            // SAFETY: under the lock.
+            all = unsafe { list.take(&self.recvq, CLOSE_AT_ONCE) };
+            self.lock.unlock();
+            list.ready_all();
+        }
+        true
     }
 
     /// The last receiver has gone: parked senders get their values back, and what is in the buffer is nobody's.
@@ -262,7 +275,7 @@ impl Hchan {
         self.lock.lock();
         self.settle(NO_RECEIVERS);
         // SAFETY: under the lock.
-        unsafe { list.take_all(&self.sendq) };
+        unsafe { list.take(&self.sendq, usize::MAX) };
         let left = self.elements();
         self.set_qcount(0);
         self.lock.unlock();

@@ -18,8 +18,9 @@ use gort_scheduler::sync::atomic::{AtomicPtr, Ordering};
 use std::cell::Cell;
 use std::ptr;
 
-/// One wait; see the module.
+/// One wait; see the module. Aligned so that a waker of many touches one line of each.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Sudog {
     /// Who waits.
     pub g: &'static G,
@@ -181,20 +182,23 @@ impl Default for ReadyList {
 }
 
 impl ReadyList {
-    /// Takes over all open waits of a queue, unserved.
+    /// Takes over up to `n` open waits of a queue, unserved. True if these were all.
     ///
     /// # Safety
     ///
     /// Under the channel's lock.
-    pub unsafe fn take_all(&mut self, q: &WaitQ) {
-        // SAFETY: under the lock; dequeued sudogs are ours (W3), so their links are free for this list.
-        unsafe {
-            while let Some(sg) = q.dequeue() {
+    pub unsafe fn take(&mut self, q: &WaitQ, n: usize) -> bool {
+        for _ in 0..n {
+            // SAFETY: under the lock; dequeued sudogs are ours (W3), so their links are free for this list.
+            unsafe {
+                let Some(sg) = q.dequeue() else { return true };
+                (*sg).g.prefetch();
                 (*sg).success.set(false);
                 (*sg).next.set(self.head);
                 self.head = sg;
             }
         }
+        q.is_empty()
     }
 
     /// Readies them. The channel's lock is open.

@@ -1,10 +1,10 @@
 //! [`Runtime`]: a scheduler of one's own, beside the global one.
 
-use crate::go::{JoinHandle, spawn_with};
+use crate::go::{JoinHandle, spawn_unchecked, spawn_with};
 use gort_scheduler::config::{Config, PanicPolicy};
+use gort_scheduler::proc::getg;
 use gort_scheduler::proc::newproc::Options;
 use gort_scheduler::proc::shutdown::shutdown;
-use gort_scheduler::proc::{getg, spawn_unchecked};
 use gort_scheduler::sched::Sched;
 use std::io;
 use std::panic::resume_unwind;

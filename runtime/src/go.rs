@@ -1,10 +1,9 @@
 //! Starting goroutines: [`go`](go()), [`Builder`], [`JoinHandle`], and what a goroutine can ask of its scheduler.
 
 use crate::global::{current, current_if_any, global};
-use gort_scheduler::class_of;
 use gort_scheduler::g::GoroutineId;
 use gort_scheduler::proc::newproc::Options;
-use gort_scheduler::proc::{self, Goroutine, getg};
+use gort_scheduler::proc::{self, Goroutine, getg, try_spawn};
 use gort_scheduler::sched::Sched;
 use std::fmt;
 use std::io;
@@ -16,7 +15,9 @@ use std::io;
 ///
 /// # Panics
 ///
-/// When the caller's runtime is being shut down.
+/// - When the caller's runtime is being shut down.
+/// - When there can be no stack for another goroutine; the message names the limit. Those that exist go on.
+///   [`Builder::go`] gives an error instead.
 ///
 /// ```
 /// let h = gort::go(|| 6 * 7);
@@ -39,7 +40,39 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    JoinHandle(proc::spawn(sched, options, f))
+    try_spawn_with(sched, options, f).unwrap_or_else(|e| cannot_start(&e))
+}
+
+#[track_caller]
+#[inline]
+fn try_spawn_with<F, T>(sched: &'static Sched, options: Options, f: F) -> io::Result<JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: 'static + Send.
+    unsafe { try_spawn(sched, options, f).map(JoinHandle) }
+}
+
+/// [`try_spawn`], where an error is a panic.
+///
+/// # Safety
+///
+/// As there.
+#[track_caller]
+#[inline]
+pub(crate) unsafe fn spawn_unchecked<F, T>(sched: &'static Sched, options: Options, f: F) -> Goroutine<T>
+where
+    F: FnOnce() -> T,
+{
+    // SAFETY: the caller's promise.
+    unsafe { try_spawn(sched, options, f).unwrap_or_else(|e| cannot_start(&e)) }
+}
+
+#[track_caller]
+#[cold]
+fn cannot_start(e: &io::Error) -> ! {
+    panic!("cannot start a goroutine: {e}")
 }
 
 /// A goroutine's options, as `std::thread::Builder` has a thread's.
@@ -90,7 +123,9 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when the stack size is out of range.
+    /// - `InvalidInput` when the stack size is out of range;
+    /// - `OutOfMemory` when there can be no stack for another goroutine. The message names the limit: address space
+    ///   (`ulimit -v`), mappings (`vm.max_map_count`, before Linux 6.13), or committed memory. Those that exist go on.
     ///
     /// # Panics
     ///
@@ -105,15 +140,12 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        if let Some(Err(e)) = self.stack_size.map(class_of) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, e));
-        }
         let options = Options {
             name: self.name.map(String::into_boxed_str),
             stack_size: self.stack_size,
             ..Options::default()
         };
-        Ok(spawn_with(current(), options, f))
+        try_spawn_with(current(), options, f)
     }
 }
 

@@ -5,10 +5,11 @@
 //! out, so whatever is left of the result by then is dropped by the handle, inside the scope.
 
 use crate::global::current;
+use crate::go::spawn_unchecked;
 use gort_scheduler::g::{GoroutineId, WaitReason};
 use gort_scheduler::gate::Gate;
+use gort_scheduler::proc::Goroutine;
 use gort_scheduler::proc::newproc::{Options, report_panic};
-use gort_scheduler::proc::{Goroutine, spawn_unchecked};
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -35,6 +36,35 @@ impl Shared {
             *n -= 1;
             ((), *n == 0)
         });
+    }
+}
+
+/// One goroutine that the scope waits for.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// What a goroutine of a scope runs. However it goes, what borrows goes before the count: fields drop in this order.
+struct Body<F, T> {
+    f: F,
+    packet: Arc<Packet<T>>,
+    counted: Counted,
+}
+
+impl<F: FnOnce() -> T, T> Body<F, T> {
+    fn run(self) {
+        let Body { f, packet, counted } = self;
+        let outcome = catch_unwind(AssertUnwindSafe(f));
+        if outcome.is_err() {
+            report_panic();
+        }
+        *packet.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        drop(packet);
+        drop(counted);
     }
 }
 
@@ -107,6 +137,10 @@ where
 impl<'scope> Scope<'scope, '_> {
     /// Starts a goroutine that may borrow what outlives the scope. It may start others in the scope.
     ///
+    /// # Panics
+    ///
+    /// As [`go`](crate::go()).
+    ///
     /// ```
     /// let text = String::from("borrowed");
     /// gort::scope(|s| {
@@ -120,23 +154,11 @@ impl<'scope> Scope<'scope, '_> {
         T: Send + 'scope,
     {
         let packet = Arc::new(Packet { outcome: Mutex::new(None), shared: self.shared.clone() });
-        let shared = self.shared.clone();
-        let body = {
-            let packet = packet.clone();
-            move || {
-                let outcome = catch_unwind(AssertUnwindSafe(f));
-                if outcome.is_err() {
-                    report_panic();
-                }
-                *packet.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-                drop(packet);
-                shared.end();
-            }
-        };
         self.shared.begin();
-        // SAFETY: `scope` waits until the body has come to its end, by which time it holds nothing of 'scope any more;
-        // its own result is (). F and T are Send.
-        let goroutine = unsafe { spawn_unchecked(current(), Options::default(), body) };
+        let body = Body { f, packet: packet.clone(), counted: Counted(self.shared.clone()) };
+        // SAFETY: `scope` waits until the body has been run or dropped, by which time it holds nothing of 'scope any
+        // more; its own result is (). F and T are Send.
+        let goroutine = unsafe { spawn_unchecked(current(), Options::default(), move || body.run()) };
         ScopedJoinHandle { goroutine, packet, scope: PhantomData }
     }
 }

@@ -1,6 +1,6 @@
 //! What a scheduler is told when it is built.
 
-use crate::stack::arena::{self, StackSizeError};
+use crate::stack::class::{self, StackSizeError};
 use std::fmt;
 
 /// More Ps than this help nobody, and each costs memory.
@@ -35,7 +35,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             max_procs: std::thread::available_parallelism().map_or(1, |n| n.get()),
-            stack_size: arena::DEFAULT_STACK,
+            stack_size: class::DEFAULT_STACK,
             thread_name: "gort".to_owned(),
             panic_policy: PanicPolicy::default(),
             random_order: None,
@@ -79,6 +79,6 @@ impl Config {
         if self.thread_name.contains('\0') {
             return Err(ConfigError::ThreadName);
         }
-        arena::class_of(self.stack_size).map(|_| ()).map_err(ConfigError::StackSize)
+        class::class_of(self.stack_size).map(|_| ()).map_err(ConfigError::StackSize)
     }
 }

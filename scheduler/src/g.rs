@@ -37,7 +37,7 @@ use crate::note::Note;
 #[cfg(not(loom))]
 use crate::sched::Sched;
 #[cfg(not(loom))]
-use crate::stack::Stack;
+use crate::stack::{Stack, StackHead};
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::cell::{Cell, UnsafeCell};
@@ -174,9 +174,10 @@ pub(crate) enum Phase {
     Empty,
 }
 
-/// A goroutine or a plain thread; see the module.
+/// A goroutine or a plain thread; see the module. Laid out in the order written, on lines of 64 bytes.
+#[repr(C, align(64))]
 pub struct G {
-    // -- What every operation looks at. --
+    // -- What every operation looks at: one line, all that a waker touches. --
     status: AtomicU8,
     /// Set by sysmon when the time slice is over; looked at by every operation that does not park.
     pub(crate) preempt: AtomicBool,
@@ -192,22 +193,25 @@ pub struct G {
     /// Written by whoever owns the right to ready, read after the wake-up.
     param: AtomicPtr<()>,
     #[cfg(not(loom))]
-    pub(crate) stack: Cell<Option<Stack>>,
+    stack: AtomicPtr<StackHead>,
     /// The scheduler that it belongs to; null for a plain thread. Constant while it lives.
     pub(crate) sched: AtomicPtr<Sched>,
     /// See `join`.
     pub(crate) join: AtomicUsize,
-
-    // -- The body: closure, then result. Owned as the stack is; see `Phase`. --
+    /// Who was put behind this one in a run queue, and may run after it; a hint, see `runq`.
+    pub(crate) behind: AtomicPtr<G>,
+    /// What the body holds.
     pub(crate) phase: Cell<Phase>,
     pub(crate) stack_class: Cell<u8>,
     pub(crate) report_panic: Cell<bool>,
     /// A panic that nobody catches ends the process (`PanicPolicy::Abort`).
     pub(crate) panic_aborts: Cell<bool>,
-    pub(crate) vtable: Cell<Option<&'static BodyVtable>>,
+
+    // -- The body: closure, then result. Owned as the stack is; see `Phase`. --
     pub(crate) body: UnsafeCell<[MaybeUninit<usize>; INLINE]>,
 
     // -- What is asked rarely. --
+    pub(crate) vtable: Cell<Option<&'static BodyVtable>>,
     pub(crate) id: AtomicU64,
     /// Next in the list that this G is in (a free list).
     pub(crate) schedlink: Cell<Option<&'static G>>,
@@ -215,12 +219,14 @@ pub struct G {
     rng: Cell<u64>,
     /// Where a plain thread sleeps.
     note: Note,
-    pub(crate) spawned_at: AtomicPtr<Location<'static>>,
     has_name: AtomicBool,
-    name: Spinning<Option<Box<str>>>,
+    pub(crate) spawned_at: AtomicPtr<Location<'static>>,
+    // Boxed twice: it is rare, and costs a word this way.
+    #[allow(clippy::box_collection, reason = "a thin pointer")]
+    name: Spinning<Option<Box<Box<str>>>>,
 }
 
-// SAFETY: the atomics and the locked name are shared by type. The cells (`is_thread`, `stack`, `phase`, the body,
+// SAFETY: the atomics and the locked name are shared by type. The cells (`is_thread`, `phase`, the body,
 // `schedlink`, `rng`) belong to the owner that the status names (module docs): the maker of an Idle G, the M or the thread
 // of a Running one, the `Join` of a Dead one; each hand-over between them goes through a queue, a lock, or the
 // release/acquire pair of `join`.
@@ -234,6 +240,12 @@ impl fmt::Debug for G {
     }
 }
 
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<G>() == 3 * 64, "a G has three lines");
+    assert!(std::mem::offset_of!(G, body) == 64, "what a waker touches is one line");
+};
+
 impl G {
     pub(crate) fn new() -> G {
         G {
@@ -245,10 +257,11 @@ impl G {
             m: AtomicPtr::new(std::ptr::null_mut()),
             param: AtomicPtr::new(std::ptr::null_mut()),
             #[cfg(not(loom))]
-            stack: Cell::new(None),
+            stack: AtomicPtr::new(std::ptr::null_mut()),
             sched: AtomicPtr::new(std::ptr::null_mut()),
             join: AtomicUsize::new(0),
             phase: Cell::new(Phase::Empty),
+            behind: AtomicPtr::new(std::ptr::null_mut()),
             stack_class: Cell::new(0),
             report_panic: Cell::new(true),
             panic_aborts: Cell::new(false),
@@ -325,7 +338,7 @@ impl G {
     pub(crate) fn set_name(&self, name: Option<Box<str>>) {
         if name.is_some() || self.has_name.load(Ordering::Relaxed) {
             self.has_name.store(name.is_some(), Ordering::Relaxed);
-            let old = std::mem::replace(&mut *self.name.lock(), name);
+            let old = std::mem::replace(&mut *self.name.lock(), name.map(Box::new));
             drop(old);
         }
     }
@@ -335,7 +348,32 @@ impl G {
         if !self.has_name.load(Ordering::Relaxed) {
             return None;
         }
-        self.name.lock().as_deref().map(str::to_owned)
+        self.name.lock().as_ref().map(|name| name.to_string())
+    }
+
+    /// Calls `f` with its name, if it has one and nobody is at it just now. In a signal handler too.
+    #[cfg(not(loom))]
+    pub(crate) fn with_name<R>(&self, f: impl FnOnce(Option<&str>) -> R) -> R {
+        match self.name.try_lock() {
+            Some(name) => f(name.as_deref().map(|name| &**name)),
+            None => f(None),
+        }
+    }
+
+    /// The stack that it is bound to. Exact for whoever owns the G, for others a hint.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn stack(&self) -> Option<Stack> {
+        // Relaxed: handed over with the G.
+        Stack::from_ptr(self.stack.load(Ordering::Relaxed))
+    }
+
+    /// Changes the stack that it is bound to. The caller owns the G.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn set_stack(&self, stack: Option<Stack>) {
+        // Relaxed: as above.
+        self.stack.store(stack.map_or(std::ptr::null_mut(), Stack::as_ptr), Ordering::Relaxed);
     }
 
     /// Where it was spawned.
@@ -392,6 +430,29 @@ impl G {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((((z ^ (z >> 31)) >> 32) * n as u64) >> 32) as usize
+    }
+
+    /// Notes that `gp` was put behind this one in a queue.
+    #[inline]
+    pub(crate) fn set_behind(&self, gp: &'static G) {
+        // Relaxed: a hint.
+        self.behind.store(std::ptr::from_ref(gp).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Who was put behind this one and may run after it. Asked once; a hint.
+    #[inline]
+    pub(crate) fn take_behind(&self) -> Option<&'static G> {
+        let gp = self.behind.load(Ordering::Relaxed);
+        // SAFETY: null or a G, whose memory is never freed.
+        let gp = unsafe { gp.as_ref() }?;
+        self.behind.store(std::ptr::null_mut(), Ordering::Relaxed);
+        Some(gp)
+    }
+
+    /// Says that it will be looked at soon.
+    #[inline]
+    pub fn prefetch(&self) {
+        crate::sync::prefetch(self);
     }
 
     /// Where a plain thread sleeps and is woken.

@@ -51,4 +51,4 @@ pub mod throw;
 pub mod time;
 
 #[cfg(not(loom))]
-pub use stack::arena::{DEFAULT_STACK, MAX_STACK, MIN_STACK, StackSizeError, class_of};
+pub use stack::class::{DEFAULT_STACK, MAX_STACK, MIN_STACK, StackSizeError, class_of};

@@ -12,7 +12,7 @@ use crate::note::Note;
 use crate::p::P;
 use crate::proc::Commit;
 use crate::sched::Sched;
-use crate::stack::Switch;
+use crate::stack::{Switch, overflow};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -127,7 +127,7 @@ impl M {
     /// `gp` is that goroutine; what `why` needs is in the M's fields.
     #[inline]
     pub(crate) unsafe fn switch_to_g0(gp: &'static G, why: Switch) {
-        let stack = gp.stack.get().expect("a running goroutine has a stack");
+        let stack = gp.stack().expect("a running goroutine has a stack");
         // SAFETY: we run on it.
         unsafe { stack.suspend(why) };
     }
@@ -161,6 +161,7 @@ fn mstart(mp: &'static M) {
     // Wake-ups at their time, not up to 50 microseconds later. Failing is no harm.
     // SAFETY: takes two numbers.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+    overflow::prepare_m();
     loop {
         // ORDERING: Acquire, pairs with the Release in `start_m`.
         let sched = mp.nextsched.swap(ptr::null_mut(), Ordering::Acquire);

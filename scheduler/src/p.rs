@@ -116,7 +116,7 @@ impl P {
             owned: UnsafeCell::new(Owned {
                 runq,
                 gcache: GCache::default(),
-                stacks: StackCache::default(),
+                stacks: StackCache::new(),
                 goids: (0, 0),
                 window: (Nanos(0), 0),
                 timer_countdown: 0,

@@ -27,6 +27,7 @@
 use crate::g::G;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+use std::cell::Cell;
 
 /// A G in a queue. The queue's taker owns it (status Runnable).
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub const FULL: usize = 256;
 #[derive(Debug)]
 pub struct RunQueue {
     worker: Worker<Gp>,
+    /// Who was put at the tail last.
+    last: Cell<Option<&'static G>>,
 }
 
 /// What all can see of a P's queue.
@@ -52,7 +55,10 @@ pub struct Thief {
 pub fn new() -> (RunQueue, Thief) {
     let worker = Worker::new_fifo();
     let stealer = worker.stealer();
-    (RunQueue { worker }, Thief { stealer, runnext: AtomicPtr::new(std::ptr::null_mut()) })
+    (
+        RunQueue { worker, last: Cell::new(None) },
+        Thief { stealer, runnext: AtomicPtr::new(std::ptr::null_mut()) },
+    )
 }
 
 /// Keeps two calls of the function that it stands in from becoming one; see the module about the thread-local.
@@ -76,6 +82,11 @@ impl RunQueue {
     /// Puts a G at the tail.
     #[inline]
     pub fn put_tail(&self, gp: Gp) {
+        if let Some(last) = self.last.replace(Some(gp.0))
+            && !self.worker.is_empty()
+        {
+            last.set_behind(gp.0);
+        }
         push(&self.worker, gp);
     }
 

@@ -11,7 +11,7 @@ use crate::m::M;
 use crate::p::P;
 use crate::proc::sysmon::Sysmon;
 use crate::runq::Gp;
-use crate::stack::arena;
+use crate::stack::class;
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::time::Timers;
 use crate::time::clock::Nanos;
@@ -71,7 +71,7 @@ impl Sched {
         config.check()?;
         let (n, order) = (config.max_procs, config.random_order);
         Ok(Box::leak(Box::new(Sched {
-            stack_class: arena::class_of(config.stack_size).map_err(ConfigError::StackSize)?,
+            stack_class: class::class_of(config.stack_size).map_err(ConfigError::StackSize)?,
             config,
             allp: (0..n).map(|id| P::new(id, order)).collect(),
             injector: Injector::new(),

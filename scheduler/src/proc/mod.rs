@@ -11,7 +11,8 @@ pub mod waiting;
 mod wake;
 
 pub use dump::{dump, goroutines};
-pub use newproc::{Goroutine, spawn, spawn_unchecked};
+pub use newproc::{Goroutine, try_spawn};
+pub(crate) use park::systemstack;
 pub use park::{getg, gopark, goready, gosched, preempt_check, preempt_point};
 pub(crate) use schedule::schedule;
 pub use waiting::Commit;

@@ -20,19 +20,20 @@
 //!
 //! J3: What the goroutine wrote is seen by who joins it: Release in the exchange, Acquire in the joiner's look.
 
-use super::park::getg;
+use super::park::{getg, systemstack};
 use super::wake::{current_p, inject, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
 use crate::g::{BodyVtable, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
 use crate::gpool;
 use crate::m::M;
-use crate::p::bump;
+use crate::p::{P, bump};
 use crate::runq::Gp;
 use crate::sched::{OPEN, Sched};
-use crate::stack::arena;
+use crate::stack::{class, pool};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::throw::report;
 use std::any::Any;
+use std::io;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, align_of, size_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -55,7 +56,7 @@ static NEXT_GOID: AtomicU64 = AtomicU64::new(1);
 pub struct Options {
     /// For reports.
     pub name: Option<Box<str>>,
-    /// Usable bytes of stack; the scheduler's setting if `None`. Must have passed [`arena::class_of`].
+    /// Usable bytes of stack; the scheduler's setting if `None`.
     pub stack_size: Option<usize>,
     /// Whether a panic is reported; not if it will be raised again elsewhere.
     pub quiet: bool,
@@ -66,20 +67,14 @@ type Outcome<T> = std::thread::Result<T>;
 
 /// Starts a goroutine.
 ///
+/// # Errors
+///
+/// - `InvalidInput` when the stack size is out of range;
+/// - `OutOfMemory` when there can be no stack for it; the message names the limit.
+///
 /// # Panics
 ///
-/// When the scheduler has been shut down, or the stack size is out of range.
-#[track_caller]
-pub fn spawn<F, T>(sched: &'static Sched, options: Options, f: F) -> Goroutine<T>
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
-    // SAFETY: 'static + Send.
-    unsafe { spawn_unchecked(sched, options, f) }
-}
-
-/// [`spawn`] without its bounds.
+/// When the scheduler has been shut down.
 ///
 /// # Safety
 ///
@@ -87,19 +82,23 @@ where
 /// be used on another thread than the caller's.
 #[track_caller]
 #[inline]
-pub unsafe fn spawn_unchecked<F, T>(sched: &'static Sched, options: Options, f: F) -> Goroutine<T>
+pub unsafe fn try_spawn<F, T>(sched: &'static Sched, options: Options, f: F) -> io::Result<Goroutine<T>>
 where
     F: FnOnce() -> T,
 {
     let class = match options.stack_size {
         None => sched.stack_class,
-        Some(size) => arena::class_of(size).unwrap_or_else(|e| panic!("cannot start a goroutine: {e}")),
+        Some(size) => class::class_of(size).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?,
     };
     assert!(
         sched.state.load(Ordering::Acquire) == OPEN,
         "cannot start a goroutine: its runtime has been shut down"
     );
     let here = current_p(sched);
+    // SAFETY: the caller is a goroutine on the M that holds this P.
+    if !here.is_some_and(|pp| unsafe { pp.owned().stacks.admit_cached(class) }) {
+        admit(here, class)?;
+    }
     let (gp, id) = match here {
         // SAFETY: the caller is a goroutine on the M that holds this P; nothing switches stacks in the block.
         Some(pp) => unsafe {
@@ -138,7 +137,18 @@ where
             inject(sched, Gp(gp));
         }
     }
-    Goroutine { gp, result: PhantomData }
+    Ok(Goroutine { gp, result: PhantomData })
+}
+
+/// Lets the new goroutine have a stack later.
+#[cold]
+#[inline(never)]
+fn admit(here: Option<&'static P>, class: u8) -> io::Result<()> {
+    systemstack(|| match here {
+        // SAFETY: the caller is a goroutine on the M that holds this P.
+        Some(pp) => unsafe { pp.owned().stacks.admit(class) },
+        None => pool::admit_shared(class),
+    })
 }
 
 /// True if a value lies in the G itself.
@@ -266,14 +276,16 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
     if state == DETACHED && gp.phase.get() == Phase::HasResult {
         return true;
     }
-    let stack = gp.stack.take().expect("it has just left its stack");
+    let stack = gp.stack().expect("it has just left its stack");
+    gp.set_stack(None);
+    let class = stack.class();
     stack.bind(None);
     loop {
         if state == DETACHED {
             if gp.phase.get() == Phase::HasResult {
                 // The handle went a moment ago.
                 stack.bind(Some(gp));
-                gp.stack.set(Some(stack));
+                gp.set_stack(Some(stack));
                 return true;
             }
             bump(&pp.counts.finished);
@@ -282,6 +294,7 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
                 casgstatus(gp, Status::Dead, Status::Idle);
                 pp.owned().gcache.put(gp);
                 pp.owned().stacks.put(stack);
+                pp.owned().stacks.dismiss(class);
             }
             return false;
         }
@@ -303,7 +316,10 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
         }
     }
     // SAFETY: this M holds the P.
-    unsafe { pp.owned().stacks.put(stack) };
+    unsafe {
+        pp.owned().stacks.put(stack);
+        pp.owned().stacks.dismiss(class);
+    }
     false
 }
 
@@ -319,6 +335,7 @@ pub(super) fn drop_unstarted(gp: &'static G) {
     let vtable = gp.vtable.get().expect("a goroutine has a body");
     // SAFETY: it is in phase Unstarted, and ours.
     unsafe { (vtable.drop_unstarted)(gp) };
+    systemstack(|| pool::dismiss_shared(gp.stack_class.get()));
     casgstatus(gp, Status::Runnable, Status::Dead);
     sched.dropped.fetch_add(1, Ordering::Release);
     // ORDERING: as in `goexit`.

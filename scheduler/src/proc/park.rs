@@ -104,13 +104,22 @@ fn preempt(gp: &'static G) {
     }
 }
 
-/// Runs `f(arg)` on g0 and comes back.
-///
-/// # Safety
-///
-/// The caller is a goroutine, and the call is sound on the M's own stack.
-pub(super) unsafe fn on_g0(gp: &'static G, f: unsafe fn(*mut ()), arg: *mut ()) {
-    getm(gp).on_g0.set(Some((f, arg)));
-    // SAFETY: gp is the caller, and the call is in place.
+/// Runs `f` off the goroutine's stack, on g0, and comes back (Go's `systemstack`); on a plain thread or g0 just runs it.
+/// For what needs more stack than a goroutine may have, or reads thread-locals. `f` does not panic.
+pub(crate) fn systemstack<F: FnOnce() -> R, R>(f: F) -> R {
+    struct Call<F, R> {
+        f: Option<F>,
+        result: Option<R>,
+    }
+    unsafe fn call<F: FnOnce() -> R, R>(arg: *mut ()) {
+        // SAFETY: points to the frame of `systemstack`, which waits for this call.
+        let call = unsafe { &mut *arg.cast::<Call<F, R>>() };
+        call.result = call.f.take().map(|f| f());
+    }
+    let Some(gp) = stack::current_head() else { return f() };
+    let mut frame = Call { f: Some(f), result: None };
+    getm(gp).on_g0.set(Some((call::<F, R>, (&raw mut frame).cast())));
+    // SAFETY: gp is the caller, and the call is in place; it runs on this very thread.
     unsafe { M::switch_to_g0(gp, Switch::OnG0) };
+    frame.result.expect("the call on g0 has been made")
 }

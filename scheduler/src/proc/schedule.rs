@@ -94,16 +94,17 @@ fn run(mp: &'static M, gp: &'static G, inherit: bool) -> Switch {
     unsafe {
         let owned = pp.owned();
         pp.count_switch(owned, inherit);
-        if gp.stack.get().is_none() {
+        if gp.stack().is_none() {
             bind_stack(gp, owned);
         }
     }
-    let stack = gp.stack.get().expect("bound above");
+    let stack = gp.stack().expect("bound above");
     casgstatus(gp, Status::Runnable, Status::Running);
     if !inherit && gp.preempt.load(Ordering::Relaxed) {
         // A request that was meant for an earlier slice.
         gp.preempt.store(false, Ordering::Relaxed);
     }
+    prefetch_next(gp);
     // Relaxed: read by the G itself, on this thread.
     gp.m.store(ptr::from_ref(mp).cast_mut(), Ordering::Relaxed);
     // Relaxed: for sysmon, which may look late; G memory stays.
@@ -121,6 +122,20 @@ fn run(mp: &'static M, gp: &'static G, inherit: bool) -> Switch {
     }
 }
 
+/// Fetches what will be needed when those behind this goroutine are run: of the next one its stack, of the one after
+/// that the G. Where many were woken at once these lines have long left the cache.
+#[inline]
+fn prefetch_next(gp: &'static G) {
+    let Some(next) = gp.take_behind() else { return };
+    if let Some(stack) = next.stack() {
+        stack.prefetch();
+    }
+    // SAFETY: null or a G, whose memory is never freed.
+    if let Some(after) = unsafe { next.behind.load(Ordering::Relaxed).as_ref() } {
+        after.prefetch();
+    }
+}
+
 /// The goroutine is off its stack: from here on g0 alone runs on this M.
 fn stop(mp: &'static M) {
     mp.p().watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
@@ -133,7 +148,7 @@ fn bind_stack(gp: &'static G, owned: &mut crate::p::Owned) {
     match owned.stacks.get(gp.stack_class.get()) {
         Ok(stack) => {
             stack.bind(Some(gp));
-            gp.stack.set(Some(stack));
+            gp.set_stack(Some(stack));
         }
         Err(e) => crate::throw::fatal(format_args!("no stack for goroutine {}: {e}", gp.id())),
     }

@@ -17,6 +17,7 @@
 //! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
 
 use super::newproc::{abandon, drop_unstarted};
+use super::systemstack;
 use crate::g::{Phase, Status};
 use crate::gpool;
 use crate::runq::Gp;
@@ -58,7 +59,7 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
         if free() {
             // SAFETY: it was leaked by `start`. No M, no sysmon and no visitor is left, and no goroutine that could bring
             // another one, so nobody uses it; the caller does not use it again.
-            drop(unsafe { Box::from_raw(std::ptr::from_ref(sched).cast_mut()) });
+            systemstack(|| drop(unsafe { Box::from_raw(std::ptr::from_ref(sched).cast_mut()) }));
         }
     }
     abandoned

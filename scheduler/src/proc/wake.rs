@@ -158,28 +158,12 @@ fn give(sched: &'static Sched, mp: &'static M, p: usize) {
 #[cold]
 #[inline(never)]
 fn start_new_m(sched: &'static Sched, p: usize) {
-    struct Start {
-        sched: &'static Sched,
-        p: usize,
-    }
-    unsafe fn start_m(arg: *mut ()) {
-        // SAFETY: points to the caller's frame, which waits for this call.
-        let Start { sched, p } = unsafe { &*arg.cast::<Start>() };
+    super::park::systemstack(|| {
         sched.attached.fetch_add(1, Ordering::AcqRel);
-        let pp = &sched.allp[*p];
-        if let Err(e) = m::start_m(sched, pp, Some(Spinner::from_wakep())) {
+        if let Err(e) = m::start_m(sched, &sched.allp[p], Some(Spinner::from_wakep())) {
             crate::throw::fatal(format_args!("cannot start an OS thread to run goroutines: {e}"));
         }
-    }
-    let mut arg = Start { sched, p };
-    let arg = (&raw mut arg).cast();
-    // SAFETY: the function only reads `arg`, which outlives both calls, and may run on any M's or thread's stack.
-    unsafe {
-        match stack::current_head() {
-            Some(gp) => super::park::on_g0(gp, start_m, arg),
-            None => start_m(arg),
-        }
-    }
+    });
 }
 
 impl Sched {

@@ -1,70 +1,48 @@
-//! The address space that stacks live in: one region per size class, cut into slots aligned to their size.
+//! The address space that stacks live in: one region per size class, cut into slots of one size.
 //!
-//! Class k has slots of `MIN_SLOT << k` bytes, the lowest [`GUARD`] bytes of each without access. A region is
-//! reserved without memory (`PROT_NONE`) when its class is first used, as large as the process's limits allow, and
-//! made accessible slot by slot; only touched pages cost memory. Regions are never given back.
+//! A region is reserved without memory when its class is first used, 1 TiB if the process's limits allow it, and
+//! made accessible from its low end in steps that grow; only touched pages cost memory. It is never unmapped.
 //!
-//! From any stack pointer, [`slot_end`] gives the slot by arithmetic, without a thread-local and without a lock:
+//! From any address, [`locate`] and [`slot_end`] give the slot by arithmetic, without a thread-local and without a lock:
 //! region bounds are written once, before any stack of the region exists, so whoever runs on such a stack sees them
 //! (the hand-over of its G orders that); a plain thread that reads an old zero gets "not a goroutine", which is true.
 //!
-//! Guards: `madvise(MADV_GUARD_INSTALL)` on Linux 6.13 and later, which splits no mapping; `mprotect` before that,
-//! two mappings per stack, so `vm.max_map_count` bounds the number of stacks there.
+//! **Free slots** are in one of two sets: *fresh* ones have neither guard nor page, *cold* ones have their guard, but no
+//! page. (A free slot with pages is a [`super::Stack`], see `pool`.)
+//!
+//! ```text
+//!   fresh --take: guard--> in use --give_back: discard--> cold --take--> in use
+//!     ^                                                    |
+//!     +---- a run of CLOSE bytes or more: reset -----------+
+//! ```
+//!
+//! **Admission.** A goroutine gets its stack at its first run, when it is too late to say no. So each spawn is
+//! admitted first ([`admit`]), and what limits the number of stacks is met there, as an error.
+//!
+//! A1: Whoever was admitted finds a slot. Caches of free stacks hold slots back that others may need; all caches
+//! together hold at most an eighth of a region ([`cache_limit`]), and at most the other seven eighths are admitted.
+//! The slots of those who are admitted, and what the caches may hold beside, are made accessible at once, so a kernel
+//! that counts memory which may be used (strict overcommit, `RLIMIT_DATA`) says no there as well.
+//!
+//! A2: A slot is handed out by one `take` and comes back by one `give_back`; in between it is in neither set.
 
+use super::class::{CLASSES, GUARD, slot_size, usable};
+use super::mapping::{self, Guards, Span};
+use super::runs::Runs;
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use std::fmt;
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
+use std::ops::Range;
 
-/// Bytes without access at the low end of each slot. More than a page, because functions that were compiled without
-/// stack probes (C, assembly) may step over one page.
-pub const GUARD: usize = 64 << 10;
-/// The slot of the smallest class: with the guard taken off, 192 KiB are usable, of which only touched pages exist.
-pub const MIN_SLOT: usize = 256 << 10;
-/// The largest slot is 2 GiB, for stacks of up to 1 GiB and more.
-pub const CLASSES: usize = 14;
-/// What a goroutine's stack is when nobody says: the smallest class, all of it.
-pub const DEFAULT_STACK: usize = MIN_SLOT - GUARD - super::coro::HEAD;
-/// Below this no stack can run a panic's unwinding and its report.
-pub const MIN_STACK: usize = 16 << 10;
-/// What `stack_size` may be at most.
-pub const MAX_STACK: usize = 1 << 30;
-
-/// Address space of a region when nothing forbids it: 4 Mi stacks of the smallest class.
+/// Address space of a region when nothing forbids it: 6 million stacks of the smallest class.
 const REGION: usize = 1 << 40;
-
-const MADV_GUARD_INSTALL: libc::c_int = 102;
-
-/// The class whose stacks have at least `size` usable bytes.
-///
-/// # Errors
-///
-/// [`StackSizeError`] when no class fits or the size is below [`MIN_STACK`].
-pub fn class_of(size: usize) -> Result<u8, StackSizeError> {
-    if !(MIN_STACK..=MAX_STACK).contains(&size) {
-        return Err(StackSizeError { size });
-    }
-    let slot = (size + GUARD + super::coro::HEAD).next_power_of_two().max(MIN_SLOT);
-    Ok((slot / MIN_SLOT).trailing_zeros() as u8)
-}
-
-/// A stack size that no goroutine can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StackSizeError {
-    size: usize,
-}
-
-impl fmt::Display for StackSizeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a stack size of {} bytes is outside {MIN_STACK}..={MAX_STACK}", self.size)
-    }
-}
-
-impl std::error::Error for StackSizeError {}
-
-/// Bytes of a slot of this class.
-const fn slot_size(class: u8) -> usize {
-    MIN_SLOT << class
-}
+/// Slots are made accessible so many bytes at a time at least, and as many as are accessible already, up to `MAX_STEP`.
+const MIN_STEP: usize = 32 << 20;
+const MAX_STEP: usize = 1 << 30;
+/// Cold slots that make a run of so many bytes are made fresh again, for the sake of their page tables.
+const CLOSE: usize = 32 << 20;
+/// Bytes in one system call that locks the address space.
+const PIECE: usize = 128 << 20;
 
 /// A region's bounds, as stack pointers look them up. All zero until the class is first used.
 struct Bounds {
@@ -72,142 +50,298 @@ struct Bounds {
     len: AtomicUsize,
 }
 
-static REGIONS: [Bounds; CLASSES] =
+static BOUNDS: [Bounds; CLASSES] =
     [const { Bounds { low: AtomicUsize::new(0), len: AtomicUsize::new(0) } }; CLASSES];
+
+impl Bounds {
+    /// The address's distance from the region's start, if it is in the region.
+    #[inline]
+    fn offset(&self, addr: usize) -> Option<usize> {
+        // Relaxed: see the module; the bounds are constant for whoever runs in the region.
+        let offset = addr.wrapping_sub(self.low.load(Ordering::Relaxed));
+        (offset < self.len.load(Ordering::Relaxed)).then_some(offset)
+    }
+}
 
 /// The end of the slot that an address lies in, if it lies in a region.
 #[inline]
 pub fn slot_end(addr: usize) -> Option<usize> {
-    // Relaxed: see the module; the bounds are constant for whoever runs in the region.
-    let b = &REGIONS[0];
-    if addr.wrapping_sub(b.low.load(Ordering::Relaxed)) < b.len.load(Ordering::Relaxed) {
-        return Some((addr | (MIN_SLOT - 1)) + 1);
+    if let Some(offset) = BOUNDS[0].offset(addr) {
+        let slot = slot_size(0);
+        return Some(addr - offset + (offset / slot + 1) * slot);
     }
-    slot_end_large(addr)
+    (1..CLASSES as u8).find_map(|class| locate_in(class, addr)).map(|span| span.end)
 }
 
-/// [`slot_end`] for the classes above the smallest.
-fn slot_end_large(addr: usize) -> Option<usize> {
-    (1..CLASSES as u8).find_map(|class| {
-        let b = &REGIONS[class as usize];
-        (addr.wrapping_sub(b.low.load(Ordering::Relaxed)) < b.len.load(Ordering::Relaxed))
-            .then(|| (addr | (slot_size(class) - 1)) + 1)
-    })
+/// The slot that an address lies in, and its class. For any stack, a signal handler's too.
+pub fn locate(addr: usize) -> Option<(u8, Span)> {
+    (0..CLASSES as u8).find_map(|class| Some((class, locate_in(class, addr)?)))
 }
 
-/// Where the next slot of each class comes from. Used on g0 only.
-static NEXT: [parking_lot::Mutex<usize>; CLASSES] = [const { parking_lot::Mutex::new(0) }; CLASSES];
+fn locate_in(class: u8, addr: usize) -> Option<Span> {
+    let offset = BOUNDS[class as usize].offset(addr)?;
+    let slot = slot_size(class);
+    let start = addr - offset % slot;
+    Some(start..start + slot)
+}
 
-/// A fresh slot: `(start, end)`, guarded and readable.
+/// The book-keeping of a class. Slots are numbered from the region's low end.
+struct Region {
+    class: u8,
+    low: usize,
+    /// Slots in the region; 0 until it is reserved.
+    total: usize,
+    /// Slots below this are accessible.
+    open: usize,
+    fresh: Runs,
+    cold: Runs,
+    /// Goroutines that may bind a stack.
+    admitted: usize,
+}
+
+static REGIONS: [Mutex<Region>; CLASSES] = [const { Mutex::new(Region::new()) }; CLASSES];
+
+/// Slots of each class that have a guard or are promised to somebody: what `slots_allowed` bounds.
+static TAKEN: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
+
+/// Caches of free stacks in the process, and stacks that each of them may hold in a class.
+static CACHES: AtomicUsize = AtomicUsize::new(0);
+const CACHE: usize = 64;
+/// The part of a region that all caches together may hold.
+const CACHED: usize = 8;
+
+/// A cache of free stacks comes into being; see [`cache_limit`].
+pub fn cache_begins() {
+    CACHES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A cache has given back what it had.
+pub fn cache_ends() {
+    CACHES.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// How many free stacks of a class a cache may keep (A1). A cache may hold twice as many while it gives or takes.
+pub fn cache_limit(class: u8) -> usize {
+    let caches = CACHES.load(Ordering::Relaxed).max(1);
+    let total = BOUNDS[class as usize].len.load(Ordering::Relaxed) / slot_size(class);
+    (total.min(mapping::slots_allowed()) / (2 * CACHED * caches)).min(CACHE)
+}
+
+/// Lets `n` more goroutines have a stack of this class (A1). Not on a goroutine's stack.
 ///
 /// # Errors
 ///
-/// What the kernel refused, with the limit that it most likely was.
-pub fn new_slot(class: u8) -> io::Result<(usize, usize)> {
-    let mut next = NEXT[class as usize].lock();
-    let size = slot_size(class);
-    if *next == 0 {
-        *next = reserve(class)?;
-    }
-    let b = &REGIONS[class as usize];
-    let end_of_region = b.low.load(Ordering::Relaxed) + b.len.load(Ordering::Relaxed);
-    if end_of_region - *next < size {
-        return Err(io::Error::other(format!(
-            "all {} bytes of address space for stacks of this size are in use (see ulimit -v)",
-            b.len.load(Ordering::Relaxed)
-        )));
-    }
-    let start = *next;
-    open(start, size)?;
-    *next += size;
-    Ok((start, start + size))
+/// `OutOfMemory`, naming the limit.
+pub fn admit(class: u8, n: usize) -> io::Result<()> {
+    let mut region = lock(class);
+    region.reserve(class)?;
+    region.admit(n)
 }
 
-/// Reserves the class's region; the start of its first slot.
-fn reserve(class: u8) -> io::Result<usize> {
+/// Takes back what [`admit`] allowed.
+pub fn dismiss(class: u8, n: usize) {
+    let mut region = lock(class);
+    region.admitted -= n;
+    region.count_taken();
+}
+
+/// A run of up to `n` free slots, guarded, without pages (A2), for callers that were admitted. Not on a goroutine's
+/// stack.
+///
+/// # Errors
+///
+/// What the kernel refused.
+pub fn take(class: u8, n: usize) -> io::Result<Span> {
+    let mut region = lock(class);
+    if let Some(run) = region.cold.take(n) {
+        return Ok(region.span(&run));
+    }
+    if region.fresh.len() == 0 {
+        let more = region.open + 1;
+        region.open(more)?;
+    }
+    let run = region.fresh.take(n).expect("some were just made accessible");
+    region.count_taken();
+    let span = region.span(&run);
+    drop(region);
+    if let Err(e) = mapping::guard(&span, slot_size(class)) {
+        let _ = mapping::reset(&span);
+        lock(class).put_fresh(run);
+        return Err(io::Error::new(e.kind(), format!("the kernel refuses a guard: {e}")));
+    }
+    Ok(span)
+}
+
+/// Takes free slots back, given by their starts in rising order, and returns their memory to the kernel (A2).
+pub fn give_back(class: u8, starts: &[usize]) {
     let slot = slot_size(class);
-    let mut len = REGION;
-    loop {
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let p = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len + slot,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
+    mapping::discard(starts.iter().map(|start| start + GUARD..start + slot));
+    for run in starts.chunk_by(|a, b| a + slot == *b) {
+        let mut region = lock(class);
+        let first = region.number(run[0]);
+        let whole = region.cold.insert(first..first + run.len());
+        if whole.len() * slot >= CLOSE {
+            region.cold.remove(&whole);
+            close(region, whole);
+        }
+    }
+}
+
+/// Makes a run of cold slots, which is in neither set now, fresh.
+fn close(region: MutexGuard<'_, Region>, run: Range<usize>) {
+    let class = region.class;
+    let span = region.span(&run);
+    drop(region);
+    let slot = slot_size(class);
+    let piece = (PIECE / slot).max(1) * slot;
+    for start in span.clone().step_by(piece) {
+        let piece = start..span.end.min(start + piece);
+        let fresh = mapping::reset(&piece).is_ok();
+        let mut region = lock(class);
+        let first = region.number(piece.start);
+        let run = first..first + piece.len() / slot;
+        // What cannot be reset is as it was.
+        if fresh {
+            region.put_fresh(run);
+        } else {
+            region.cold.insert(run);
+        }
+    }
+}
+
+fn lock(class: u8) -> MutexGuard<'static, Region> {
+    REGIONS[class as usize].lock()
+}
+
+impl Region {
+    const fn new() -> Region {
+        Region { class: 0, low: 0, total: 0, open: 0, fresh: Runs::new(), cold: Runs::new(), admitted: 0 }
+    }
+
+    fn span(&self, run: &Range<usize>) -> Span {
+        let slot = slot_size(self.class);
+        self.low + run.start * slot..self.low + run.end * slot
+    }
+
+    fn number(&self, start: usize) -> usize {
+        (start - self.low) / slot_size(self.class)
+    }
+
+    /// Reserves the address space, unless it has been.
+    fn reserve(&mut self, class: u8) -> io::Result<()> {
+        if self.total > 0 {
+            return Ok(());
+        }
+        self.class = class;
+        let slot = slot_size(self.class);
+        // Of a limited address space the default class takes half at most, the others less.
+        let part = if self.class == 0 { 2 } else { 8 };
+        let mut len = mapping::address_limit().map_or(REGION, |limit| (limit / part).min(REGION));
+        let low = loop {
+            len -= len % slot;
+            if len == 0 {
+                return Err(out_of_memory(format!(
+                    "no address space for stacks of {} bytes (see ulimit -v)",
+                    usable(self.class)
+                )));
+            }
+            match mapping::reserve(len + mapping::page_size()) {
+                Ok(low) => break low,
+                Err(_) => len /= 2,
+            }
         };
-        if p != libc::MAP_FAILED {
-            // Huge pages would commit 2 MiB for a goroutine that touches one page. Failing is no harm.
-            // SAFETY: the range was just mapped.
-            unsafe { libc::madvise(p, len + slot, libc::MADV_NOHUGEPAGE) };
-            let low = (p as usize).next_multiple_of(slot);
-            let b = &REGIONS[class as usize];
-            b.len.store(len, Ordering::Relaxed);
-            b.low.store(low, Ordering::Relaxed);
-            return Ok(low);
+        self.low = low;
+        self.total = len / slot;
+        let bounds = &BOUNDS[self.class as usize];
+        bounds.low.store(low, Ordering::Relaxed);
+        bounds.len.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn admit(&mut self, n: usize) -> io::Result<()> {
+        let wanted = self.admitted + n;
+        let most = self.total - self.total.div_ceil(CACHED);
+        if wanted > most {
+            return Err(out_of_memory(format!(
+                "the address space for stacks of {} bytes holds no more than {most} (see ulimit -v)",
+                usable(self.class),
+            )));
         }
-        let err = io::Error::last_os_error();
-        len /= 4;
-        if len < slot {
-            return Err(io::Error::new(
-                err.kind(),
-                format!("no address space for a stack of {slot} bytes (see ulimit -v): {err}"),
-            ));
+        if mapping::guards() == Guards::Protect {
+            self.check_mappings(wanted)?;
         }
+        // Caches hold back no more than these slots, nor more than have ever been in use and taken in advance.
+        let held = (2 * cache_limit(self.class) * CACHES.load(Ordering::Relaxed)).min(2 * wanted);
+        self.open((wanted + held).min(self.total))?;
+        self.admitted = wanted;
+        self.count_taken();
+        Ok(())
+    }
+
+    /// Whether the kernel's limit of mappings allows so many slots in this class beside those of the others.
+    fn check_mappings(&self, wanted: usize) -> io::Result<()> {
+        let all: usize = TAKEN.iter().map(|t| t.load(Ordering::Relaxed)).sum();
+        let others = all - TAKEN[self.class as usize].load(Ordering::Relaxed);
+        let allowed = mapping::slots_allowed();
+        let most = allowed - allowed.div_ceil(CACHED);
+        if others + wanted <= most {
+            return Ok(());
+        }
+        let limit = mapping::max_map_count();
+        Err(out_of_memory(format!(
+            "guards take two mappings per stack here, and vm.max_map_count = {limit} allows no more than {most} \
+             stacks; raise it (sysctl -w vm.max_map_count={}) or use Linux 6.13 or later",
+            limit * 4
+        )))
+    }
+
+    /// Keeps [`TAKEN`] true. Slots keep their guards, and so their mappings, until they are fresh again.
+    fn count_taken(&self) {
+        let guarded = self.open - self.fresh.len();
+        TAKEN[self.class as usize].store(guarded.max(self.admitted), Ordering::Relaxed);
+    }
+
+    fn put_fresh(&mut self, run: Range<usize>) {
+        self.fresh.insert(run);
+        self.count_taken();
+    }
+
+    /// Makes at least the first `n` slots accessible.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, with what it most likely means.
+    fn open(&mut self, n: usize) -> io::Result<()> {
+        if n > self.total {
+            return Err(out_of_memory("all address space for stacks of this size is in use (A1)".to_owned()));
+        }
+        while self.open < n {
+            let slot = slot_size(self.class);
+            let step = (self.open * slot).clamp(MIN_STEP, MAX_STEP).div_ceil(slot);
+            let large = self.open..(self.open + step).max(n).min(self.total);
+            let small = self.open..n;
+            let opened = match mapping::open(&self.span(&large)) {
+                Ok(()) => large,
+                Err(_) => {
+                    mapping::open(&self.span(&small)).map_err(|e| {
+                        out_of_memory(format!(
+                            "the kernel refuses memory for a stack of {} bytes: {e} (ulimit -d, \
+                             vm.overcommit_memory)",
+                            usable(self.class)
+                        ))
+                    })?;
+                    small
+                }
+            };
+            self.open = opened.end;
+            self.fresh.insert(opened);
+        }
+        Ok(())
     }
 }
 
-/// Makes a slot accessible above its guard.
-fn open(start: usize, size: usize) -> io::Result<()> {
-    // One mapping grows over all open slots if the guards need no protection of their own.
-    if guards_by_madvise(start, size)? {
-        return Ok(());
-    }
-    protect(start + GUARD, size - GUARD, libc::PROT_READ | libc::PROT_WRITE)
-}
-
-/// Opens the whole slot and asks the kernel for a guard inside it; false where the kernel cannot.
-fn guards_by_madvise(start: usize, size: usize) -> io::Result<bool> {
-    const UNKNOWN: usize = 0;
-    const YES: usize = 1;
-    const NO: usize = 2;
-    static SUPPORTED: AtomicUsize = AtomicUsize::new(UNKNOWN);
-    // Relaxed: every prober comes to the same answer.
-    if SUPPORTED.load(Ordering::Relaxed) == NO {
-        return Ok(false);
-    }
-    protect(start, size, libc::PROT_READ | libc::PROT_WRITE)?;
-    // SAFETY: the range is ours and holds nothing.
-    if unsafe { libc::madvise(start as *mut libc::c_void, GUARD, MADV_GUARD_INSTALL) } == 0 {
-        SUPPORTED.store(YES, Ordering::Relaxed);
-        return Ok(true);
-    }
-    let err = io::Error::last_os_error();
-    protect(start, GUARD, libc::PROT_NONE)?;
-    if SUPPORTED.load(Ordering::Relaxed) == YES {
-        // It worked before: this is about memory (page tables), not about the kernel's age.
-        return Err(io::Error::new(err.kind(), format!("no memory to guard a stack: {err}")));
-    }
-    SUPPORTED.store(NO, Ordering::Relaxed);
-    Ok(true)
-}
-
-/// `mprotect` with an error that names the limit.
-fn protect(start: usize, len: usize, prot: libc::c_int) -> io::Result<()> {
-    // SAFETY: the range lies in a region, in a slot that nobody uses yet.
-    if unsafe { libc::mprotect(start as *mut libc::c_void, len, prot) } == 0 {
-        return Ok(());
-    }
-    let err = io::Error::last_os_error();
-    Err(io::Error::new(
-        err.kind(),
-        format!(
-            "cannot map a stack of {len} bytes: {err} (memory, overcommit, or vm.max_map_count mappings ran out)"
-        ),
-    ))
+fn out_of_memory(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, message)
 }
 
 #[cfg(test)]
@@ -215,40 +349,70 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_size_has_a_class_that_holds_it() {
-        for size in [MIN_STACK, 100 << 10, DEFAULT_STACK, DEFAULT_STACK + 1, 1 << 20, 64 << 20, MAX_STACK] {
-            let class = class_of(size).unwrap();
-            assert!((class as usize) < CLASSES);
-            assert!(slot_size(class) - GUARD - super::super::coro::HEAD >= size, "{size} in class {class}");
-        }
-        assert_eq!(class_of(DEFAULT_STACK), Ok(0));
-        assert_eq!(class_of(DEFAULT_STACK + 1), Ok(1));
-    }
-
-    #[test]
-    fn sizes_out_of_range_are_refused_by_name() {
-        for size in [0, 1, MIN_STACK - 1, MAX_STACK + 1, usize::MAX] {
-            let err = class_of(size).unwrap_err().to_string();
-            assert!(err.contains(&format!("{size} bytes")) && err.contains("16384..=1073741824"), "{err}");
-        }
-    }
-
-    #[test]
     fn an_address_leads_to_its_slot() {
         for class in [0, 1, 4] {
-            let (start, end) = new_slot(class).unwrap();
-            let (start2, _) = new_slot(class).unwrap();
-            assert_eq!(end - start, slot_size(class));
-            assert!(start % slot_size(class) == 0 && start2 != start);
-            for addr in [start, start + GUARD, end - 1] {
-                assert_eq!(slot_end(addr), Some(end));
+            admit(class, 2).unwrap();
+            let one = take(class, 1).unwrap();
+            let two = take(class, 1).unwrap();
+            assert_eq!(one.len(), slot_size(class));
+            assert!(one.start != two.start);
+            for addr in [one.start, one.start + GUARD, one.end - 1] {
+                assert_eq!((slot_end(addr), locate(addr)), (Some(one.end), Some((class, one.clone()))));
             }
-            // SAFETY: the last word of a slot is usable and nobody else's.
-            unsafe { ((end - 8) as *mut u64).write_volatile(1) };
-            // SAFETY: so is the first one above the guard.
-            unsafe { ((start + GUARD) as *mut u64).write_volatile(1) };
+            for addr in [one.end - 8, one.start + GUARD] {
+                // SAFETY: the first and the last word above the guard are usable, and nobody else's.
+                unsafe { (addr as *mut u64).write_volatile(1) };
+            }
+            give_back(class, &[one.start.min(two.start), one.start.max(two.start)]);
+            dismiss(class, 2);
         }
         let here = 0;
         assert_eq!(slot_end(&raw const here as usize), None);
+    }
+
+    #[test]
+    fn what_comes_back_is_empty_and_guarded_or_fresh() {
+        // A class that no other test uses, large enough for runs to be closed.
+        const CLASS: u8 = 8;
+        let n = 2 * CLOSE / slot_size(CLASS) + 1;
+        admit(CLASS, n).unwrap();
+        for _ in 0..2 {
+            let mut starts: Vec<usize> = Vec::new();
+            while starts.len() < n {
+                let span = take(CLASS, n - starts.len()).unwrap();
+                starts.extend(span.step_by(slot_size(CLASS)));
+            }
+            starts.sort_unstable();
+            assert!(starts.windows(2).all(|w| w[0] != w[1]), "handed out twice");
+            for start in &starts {
+                let top = (start + slot_size(CLASS) - 8) as *mut u64;
+                // SAFETY: the last word of a slot that is ours.
+                unsafe {
+                    assert_eq!(top.read_volatile(), 0, "a page with somebody else's contents");
+                    top.write_volatile(7);
+                }
+            }
+            let (one, rest) = starts.split_at(1);
+            give_back(CLASS, rest);
+            give_back(CLASS, one);
+            let region = lock(CLASS);
+            assert_eq!(
+                (region.cold.len(), region.fresh.len()),
+                (0, region.open),
+                "one long run is made fresh"
+            );
+        }
+        dismiss(CLASS, n);
+        assert_eq!(lock(CLASS).admitted, 0);
+    }
+
+    #[test]
+    fn who_is_not_admitted_is_told_the_limit() {
+        const CLASS: u8 = CLASSES as u8 - 1;
+        admit(CLASS, 1).unwrap();
+        let err = admit(CLASS, usize::MAX >> 20).unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::OutOfMemory);
+        assert!(err.to_string().contains("address space") && err.to_string().contains("ulimit -v"), "{err}");
+        dismiss(CLASS, 1);
     }
 }

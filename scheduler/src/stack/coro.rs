@@ -7,18 +7,20 @@
 //! Ownership: `resume` needs the exclusive right to the stack. Whoever holds a `Stack` that is not bound to a G has
 //! it (pool); for a bound one the M that moved the G from Runnable to Running has it (see `g`).
 
-use super::arena::{self, GUARD};
+use super::arena;
+use super::class::{GUARD, slot_size};
+use crate::sync::prefetch;
+const LINES: usize = 12;
 use crate::g::{self, G};
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CoroStack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, UnsafeCell};
-use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// Bytes at the end of a slot that belong to the [`StackHead`].
-pub const HEAD: usize = 128;
+pub const HEAD: usize = 64;
 const _: () =
     assert!(size_of::<StackHead>() <= HEAD && HEAD.is_multiple_of(corosensei::stack::STACK_ALIGNMENT));
 
@@ -38,7 +40,8 @@ pub enum Switch {
     OnG0,
 }
 
-/// What lies at the end of every slot.
+/// What lies at the end of every slot, in one line of the cache.
+#[repr(C)]
 pub struct StackHead {
     /// The G that this stack is bound to, null while it is free. Written by the owner of the stack, read by whoever
     /// runs on it.
@@ -49,8 +52,22 @@ pub struct StackHead {
     class: u8,
 }
 
+impl StackHead {
+    /// The G whose stack ends at `end`, if one is bound.
+    ///
+    /// # Safety
+    ///
+    /// `end` is the end of a slot in which somebody runs.
+    #[inline]
+    pub unsafe fn g_at(end: usize) -> Option<&'static G> {
+        // SAFETY: somebody runs in the slot, so its head is there; G memory is never freed.
+        unsafe { (*((end - HEAD) as *const StackHead)).g.get().as_ref() }
+    }
+}
+
 /// A stack: the slot, its coroutine and its head. Copies name the same stack; see the module for who may use it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(transparent)]
 pub struct Stack(NonNull<StackHead>);
 
 // SAFETY: a stack is memory; which thread may use it is the protocol's business (module docs), not the handle's.
@@ -62,7 +79,7 @@ struct Slot {
     limit: StackPointer,
 }
 
-// SAFETY: the slot has a guard at its low end and at least MIN_STACK usable bytes above it, and is never unmapped.
+// SAFETY: the slot has a guard at its low end and more than MIN_STACK usable bytes above it, and stays mapped.
 unsafe impl CoroStack for Slot {
     fn base(&self) -> StackPointer {
         self.base
@@ -73,19 +90,15 @@ unsafe impl CoroStack for Slot {
 }
 
 impl Stack {
-    /// Maps a new stack and puts its coroutine in.
-    ///
-    /// # Errors
-    ///
-    /// When there is no memory or address space; the message names the limit.
-    pub fn new(class: u8) -> io::Result<Stack> {
-        let (start, end) = arena::new_slot(class)?;
+    /// Makes a stack of a free, guarded slot: puts its coroutine in.
+    pub fn new(class: u8, start: usize) -> Stack {
+        let end = start + slot_size(class);
         let head = (end - HEAD) as *mut StackHead;
         let slot = Slot {
             base: StackPointer::new(end - HEAD).expect("a slot is not at address 0"),
             limit: StackPointer::new(start + GUARD).expect("a slot is not at address 0"),
         };
-        // Valgrind is told that this is a stack; the registration is as old as the process.
+        // Valgrind is told that this is a stack, for as long as the process lives.
         let usable = end - HEAD - (start + GUARD);
         std::mem::forget(ValgrindStackRegistration::new((start + GUARD) as *mut u8, usable));
         let at = head as usize;
@@ -102,13 +115,32 @@ impl Stack {
                 coroutine: UnsafeCell::new(MaybeUninit::new(coroutine)),
                 class,
             });
-            Ok(Stack(NonNull::new_unchecked(head)))
+            Stack(NonNull::new_unchecked(head))
         }
     }
 
+    /// As a pointer, for [`Stack::from_ptr`].
+    #[inline]
+    pub fn as_ptr(self) -> *mut StackHead {
+        self.0.as_ptr()
+    }
+
+    /// What [`Stack::as_ptr`] gave; `None` for null.
+    #[inline]
+    pub fn from_ptr(p: *mut StackHead) -> Option<Stack> {
+        NonNull::new(p).map(Stack)
+    }
+
     fn head(&self) -> &StackHead {
-        // SAFETY: heads are written in `new` and never go away.
+        // SAFETY: heads are written in `new` and stay until `retire`, which only the owner of a free stack calls.
         unsafe { self.0.as_ref() }
+    }
+
+    /// Makes a free slot of a free stack again, whose contents nobody needs; where it starts. The coroutine is forgotten
+    /// as it is: it stands between two goroutines, and owns nothing.
+    pub fn retire(self) -> usize {
+        debug_assert!(self.head().g.get().is_null(), "a G is bound to the stack");
+        self.0.as_ptr() as usize + HEAD - slot_size(self.class())
     }
 
     /// The size class.
@@ -119,6 +151,14 @@ impl Stack {
     /// Binds the stack to a G, or frees it. The caller owns the stack.
     pub fn bind(self, gp: Option<&'static G>) {
         self.head().g.set(gp.map_or(std::ptr::null(), std::ptr::from_ref));
+    }
+
+    /// Fetches the lines that a goroutine that parked in a channel's operation has its frames in.
+    #[inline]
+    pub fn prefetch(self) {
+        for line in 0..LINES {
+            prefetch(self.0.as_ptr().cast::<u8>().wrapping_sub(64 * line));
+        }
     }
 
     /// Switches onto the stack until its goroutine switches off.
@@ -183,7 +223,6 @@ fn stack_pointer() -> usize {
 #[inline]
 pub fn current_head() -> Option<&'static G> {
     let end = arena::slot_end(stack_pointer())?;
-    // SAFETY: the caller runs in this slot, so its head exists and a G is bound to it for as long as it does; G
-    // memory is never freed.
-    unsafe { Some(&*(*((end - HEAD) as *const StackHead)).g.get()) }
+    // SAFETY: the caller runs in this slot.
+    unsafe { StackHead::g_at(end) }
 }

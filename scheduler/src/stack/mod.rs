@@ -6,16 +6,24 @@
 //!   ^ slot start                                        stack grows  <---^           ^ slot end
 //! ```
 //!
-//! - [`arena`] reserves address space and cuts it into aligned slots.
+//! - [`class`]: the sizes there are.
+//! - [`arena`] reserves address space, cuts it into slots and says how many goroutines may have one.
+//! - [`mapping`]: the calls to the kernel.
 //! - [`coro`] runs a corosensei coroutine in a slot, and holds the [`coro::StackHead`] at the slot's end.
-//! - [`pool`] keeps free stacks.
+//! - [`overflow`] reports a goroutine that has run into its guard.
+//! - [`pool`] keeps free stacks; [`scavenge`] gives back the memory of those that nobody needs.
 //!
-//! A stack is made once, with a coroutine in it that runs one goroutine after another, and is never unmapped. So a
-//! [`Stack`] handle is a plain `'static` pointer, and memory that some stale pointer still names (a thread-local's
-//! address kept over a migration, a value in an abandoned goroutine) stays mapped.
+//! A free slot becomes a [`Stack`] when its coroutine is put in, which runs one goroutine after another. A `Stack` handle
+//! is a plain `'static` pointer: the address space is never unmapped, and the stack of an abandoned goroutine is never
+//! used again, so what it has lent stays valid.
 
 pub mod arena;
+pub mod class;
 pub mod coro;
+mod mapping;
+pub mod overflow;
 pub mod pool;
+mod runs;
+mod scavenge;
 
-pub use coro::{Stack, Switch, current_head};
+pub use coro::{Stack, StackHead, Switch, current_head};

@@ -1,89 +1,307 @@
 //! Free stacks: a hot cache per P, and a shared depot per size class behind it.
 //!
 //! Last in, first out, and left untouched: the stack that was used last is warm in this core's cache, so goroutines
-//! that run to completion one after another use one stack. Only the smallest class is cached per P; larger stacks
-//! are rare and go straight to the depot. All of this runs on g0.
+//! that run to completion one after another use one stack. Stacks of more than [`CACHED`]'s classes are rare and go
+//! straight to the depot. What lies in a depot for long goes back to the kernel (`scavenge`).
+//!
+//! The cache also holds admissions (`arena`, A1) that it has taken in advance, one for each goroutine that will be
+//! spawned here, or that has ended here.
+//!
+//! All of this runs on g0, except [`StackCache::admit_cached`].
 
 use super::Stack;
-use super::arena::CLASSES;
+use super::arena;
+use super::class::{CLASSES, slot_size};
+use super::mapping;
+use super::scavenge;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::io;
 
-/// Stacks that a P keeps for itself, and half of which it gives away when it has too many.
-const CACHE: usize = 64;
+/// Classes whose stacks a P keeps for itself: up to 512 KiB.
+const CACHED: usize = 3;
+/// Admissions that a P takes at once, and the most stacks.
+const BATCH: usize = 64;
+/// Of the stacks that a P has taken so far, the part that it takes in advance when it needs another one.
+const AHEAD: usize = 8;
 
-static DEPOT: [Mutex<Vec<Stack>>; CLASSES] = [const { Mutex::new(Vec::new()) }; CLASSES];
+/// The shared free stacks of a class, with their pages.
+struct Depot {
+    /// Last used at the back.
+    free: VecDeque<Stack>,
+    /// The fewest that were in it since [`mark`]: so many at the front nobody has needed.
+    low: usize,
+}
 
-/// A P's hot stacks of the smallest class.
+static DEPOTS: [Mutex<Depot>; CLASSES] =
+    [const { Mutex::new(Depot { free: VecDeque::new(), low: 0 }) }; CLASSES];
+
+impl Depot {
+    fn pop_into(&mut self, stacks: &mut Vec<Stack>, n: usize) {
+        let keep = self.free.len().saturating_sub(n);
+        stacks.extend(self.free.drain(keep..));
+        self.low = self.low.min(keep);
+    }
+}
+
+/// Stacks that stay in the depot however long nobody needs them: about a megabyte's.
+const fn reserve(class: u8) -> usize {
+    if class == 0 { 256 } else { 0 }
+}
+
+/// Takes up to `n` stacks out of the depot that nobody has needed since [`mark`].
+pub(super) fn take_idle(class: u8, n: usize) -> Vec<Stack> {
+    let mut depot = DEPOTS[class as usize].lock();
+    let n = depot.low.saturating_sub(reserve(class)).min(n);
+    depot.low -= n;
+    depot.free.drain(..n).collect()
+}
+
+/// Begins a new period for [`take_idle`]. True if there are stacks that may turn out to be idle.
+pub(super) fn mark(class: u8) -> bool {
+    let mut depot = DEPOTS[class as usize].lock();
+    depot.low = depot.free.len();
+    depot.low > reserve(class)
+}
+
+fn give(class: u8, stacks: impl Iterator<Item = Stack>) {
+    let mut depot = DEPOTS[class as usize].lock();
+    depot.free.extend(stacks);
+    let many = depot.free.len() > reserve(class);
+    drop(depot);
+    if many {
+        scavenge::wake();
+    }
+}
+
+/// Lets a goroutine have a stack of this class, for a caller without a P. Not on a goroutine's stack.
+///
+/// # Errors
+///
+/// As [`arena::admit`].
+pub fn admit_shared(class: u8) -> io::Result<()> {
+    arena::admit(class, 1)
+}
+
+/// Takes an admission back from a goroutine that never ran, for a caller without a P. Not on a goroutine's stack.
+pub fn dismiss_shared(class: u8) {
+    arena::dismiss(class, 1);
+}
+
+/// Free stacks of one class, with their pages, last used last.
 #[derive(Debug, Default)]
-pub struct StackCache {
+struct Hot {
     stacks: Vec<Stack>,
+    /// How many it may keep; looked up anew whenever they are reached.
+    limit: usize,
+}
+
+/// A P's hot stacks and admissions.
+#[derive(Debug)]
+pub struct StackCache {
+    hot: [Hot; CACHED],
+    admissions: [usize; CLASSES],
+    /// Stacks that were made for this cache.
+    made: usize,
 }
 
 impl StackCache {
-    /// A free stack of this class: hot, from the depot, or new.
+    /// An empty one.
+    pub fn new() -> StackCache {
+        arena::cache_begins();
+        StackCache { hot: Default::default(), admissions: [0; CLASSES], made: 0 }
+    }
+
+    /// Lets a goroutine have a stack of this class, if that takes no call to the kernel. On any stack.
+    #[inline]
+    pub fn admit_cached(&mut self, class: u8) -> bool {
+        let n = &mut self.admissions[class as usize];
+        let ok = *n > 0;
+        *n -= usize::from(ok);
+        ok
+    }
+
+    /// Lets a goroutine have a stack of this class.
     ///
     /// # Errors
     ///
-    /// As [`Stack::new`].
-    pub fn get(&mut self, class: u8) -> io::Result<Stack> {
-        if class == 0 {
-            if let Some(s) = self.stacks.pop() {
-                return Ok(s);
-            }
-            let mut depot = DEPOT[0].lock();
-            let keep = depot.len().saturating_sub(CACHE / 2);
-            self.stacks.extend(depot.drain(keep..));
-            drop(depot);
-            return self.stacks.pop().map_or_else(|| Stack::new(0), Ok);
+    /// As [`arena::admit`].
+    pub fn admit(&mut self, class: u8) -> io::Result<()> {
+        if self.admit_cached(class) {
+            return Ok(());
         }
-        let free = DEPOT[class as usize].lock().pop();
-        free.map_or_else(|| Stack::new(class), Ok)
+        let n = if (class as usize) < CACHED { BATCH } else { 1 };
+        if n > 1 && arena::admit(class, n).is_ok() {
+            self.admissions[class as usize] = n - 1;
+            return Ok(());
+        }
+        arena::admit(class, 1)
+    }
+
+    /// Takes an admission back, from a goroutine that has ended.
+    #[inline]
+    pub fn dismiss(&mut self, class: u8) {
+        self.admissions[class as usize] += 1;
+        let most = if (class as usize) < CACHED { 2 * BATCH } else { 0 };
+        if self.admissions[class as usize] > most {
+            self.give_admissions(class, most / 2);
+        }
+    }
+
+    #[cold]
+    fn give_admissions(&mut self, class: u8, keep: usize) {
+        let n = &mut self.admissions[class as usize];
+        arena::dismiss(class, *n - keep);
+        *n = keep;
+    }
+
+    /// A free stack of this class, for a goroutine that was admitted: hot, from the depot, or new.
+    ///
+    /// # Errors
+    ///
+    /// As [`arena::take`].
+    #[inline]
+    pub fn get(&mut self, class: u8) -> io::Result<Stack> {
+        match self.hot.get_mut(class as usize).and_then(|hot| hot.stacks.pop()) {
+            Some(stack) => Ok(stack),
+            None => self.refill(class),
+        }
+    }
+
+    #[cold]
+    fn refill(&mut self, class: u8) -> io::Result<Stack> {
+        let limit = arena::cache_limit(class).max(1);
+        let mut none = Hot::default();
+        let (hot, room) = match self.hot.get_mut(class as usize) {
+            Some(hot) => (hot, limit),
+            None => (&mut none, 1),
+        };
+        DEPOTS[class as usize].lock().pop_into(&mut hot.stacks, room.div_ceil(2));
+        if let Some(stack) = hot.stacks.pop() {
+            return Ok(stack);
+        }
+        let ahead = (self.made / AHEAD).clamp(1, room.min(BATCH));
+        let slot = slot_size(class);
+        let span = arena::take(class, ahead)?;
+        if span.len() > slot {
+            mapping::populate(&span, slot);
+        }
+        hot.stacks.extend(span.step_by(slot).map(|start| Stack::new(class, start)));
+        self.made += hot.stacks.len();
+        Ok(hot.stacks.pop().expect("a slot was taken"))
     }
 
     /// Takes a stack back that no G is bound to.
+    #[inline]
     pub fn put(&mut self, stack: Stack) {
-        if stack.class() != 0 {
-            DEPOT[stack.class() as usize].lock().push(stack);
-            return;
+        match self.hot.get_mut(stack.class() as usize) {
+            Some(hot) if hot.stacks.len() < hot.limit => hot.stacks.push(stack),
+            _ => self.put_many(stack),
         }
-        if self.stacks.len() >= CACHE {
-            DEPOT[0].lock().extend(self.stacks.drain(..CACHE / 2));
+    }
+
+    /// [`StackCache::put`] when there may be too many.
+    #[cold]
+    fn put_many(&mut self, stack: Stack) {
+        let class = stack.class();
+        let Some(hot) = self.hot.get_mut(class as usize) else {
+            return give(class, std::iter::once(stack));
+        };
+        hot.stacks.push(stack);
+        hot.limit = arena::cache_limit(class);
+        if hot.stacks.len() > hot.limit {
+            let surplus = hot.stacks.len() - hot.limit / 2;
+            give(class, hot.stacks.drain(..surplus));
         }
-        self.stacks.push(stack);
     }
 }
 
 impl Drop for StackCache {
     fn drop(&mut self) {
-        DEPOT[0].lock().append(&mut self.stacks);
+        for (class, hot) in self.hot.iter_mut().enumerate() {
+            give(class as u8, hot.stacks.drain(..));
+        }
+        for class in 0..CLASSES as u8 {
+            self.give_admissions(class, 0);
+        }
+        arena::cache_ends();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    fn get(cache: &mut StackCache, class: u8) -> Stack {
+        cache.admit(class).unwrap();
+        cache.get(class).unwrap()
+    }
+
+    fn put(cache: &mut StackCache, stack: Stack) {
+        cache.put(stack);
+        cache.dismiss(stack.class());
+    }
 
     #[test]
     fn a_stack_is_handed_out_once_and_comes_back_warm() {
-        let mut cache = StackCache::default();
-        let held: Vec<Stack> = (0..3 * CACHE).map(|_| cache.get(0).unwrap()).collect();
-        for (i, s) in held.iter().enumerate() {
-            assert!(!held[..i].contains(s), "handed out twice");
-        }
+        let mut cache = StackCache::new();
+        let held: Vec<Stack> = (0..200).map(|_| get(&mut cache, 0)).collect();
         let last = *held.last().unwrap();
-        held.into_iter().for_each(|s| cache.put(s));
-        assert!(cache.stacks.len() <= CACHE);
-        assert_eq!(cache.get(0).unwrap(), last);
-        cache.put(last);
+        held.into_iter().for_each(|s| put(&mut cache, s));
+        assert!(cache.hot[0].stacks.len() <= cache.hot[0].limit);
+        assert_eq!(get(&mut cache, 0), last);
+        put(&mut cache, last);
     }
 
     #[test]
     fn large_stacks_are_pooled_apart() {
-        let mut cache = StackCache::default();
-        let big = cache.get(3).unwrap();
-        cache.put(big);
-        assert_ne!(cache.get(0).unwrap(), big);
-        assert_eq!(cache.get(3).unwrap(), big);
+        let mut cache = StackCache::new();
+        for class in [1, 3, 6] {
+            let big = get(&mut cache, class);
+            put(&mut cache, big);
+            let small = get(&mut cache, 0);
+            assert_ne!(small, big);
+            put(&mut cache, small);
+            assert_eq!(get(&mut cache, class), big);
+            put(&mut cache, big);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+        /// Two Ps' caches that take and give stacks of mixed classes, with the scavenger in between.
+        #[test]
+        fn no_stack_is_handed_out_twice_and_all_come_back(
+            steps in prop::collection::vec((0usize..2, 0u8..6, 1usize..40), 1..60)
+        ) {
+            let mut caches = [StackCache::new(), StackCache::new()];
+            let mut held: Vec<Stack> = Vec::new();
+            let mut out: HashSet<Stack> = HashSet::new();
+            for (which, what, n) in steps {
+                let cache = &mut caches[which];
+                match what {
+                    class @ 0..4 => for _ in 0..n {
+                        let stack = get(cache, class);
+                        prop_assert_eq!(stack.class(), class);
+                        prop_assert!(out.insert(stack), "handed out twice");
+                        held.push(stack);
+                    },
+                    4 => for stack in held.drain(held.len().saturating_sub(n)..) {
+                        out.remove(&stack);
+                        put(cache, stack);
+                    },
+                    _ => {
+                        scavenge::marks();
+                        scavenge::round();
+                    }
+                }
+            }
+            for stack in held {
+                put(&mut caches[0], stack);
+            }
+        }
     }
 }

@@ -155,6 +155,11 @@ impl<T> Spinning<T> {
         self.lock.lock();
         SpinGuard { of: self }
     }
+
+    /// Takes the lock if it is open.
+    pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
+        self.lock.try_lock().then_some(SpinGuard { of: self })
+    }
 }
 
 /// The right to the data of a [`Spinning`].

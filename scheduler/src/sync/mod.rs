@@ -22,6 +22,23 @@ pub fn spin_hint() {
     loom::thread::yield_now();
 }
 
+/// Has the processor fetch the line that `p` points to, which will be needed soon. Any address will do.
+#[inline(always)]
+pub fn prefetch<T>(p: *const T) {
+    // SAFETY: a prefetch is a hint: it changes nothing and faults nowhere.
+    #[cfg(all(not(loom), target_arch = "x86_64"))]
+    unsafe {
+        std::arch::asm!("prefetcht0 [{}]", in(reg) p, options(readonly, nostack, preserves_flags));
+    }
+    // SAFETY: as above.
+    #[cfg(all(not(loom), target_arch = "aarch64"))]
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(loom)]
+    let _ = p;
+}
+
 /// Lets another OS thread run.
 pub fn os_yield() {
     // SAFETY: sched_yield takes nothing and cannot fail on Linux.

@@ -1,0 +1,233 @@
+//! What is asked of the kernel for stacks: address space, guards, pages and their return.
+//!
+//! **Guards** come in two kinds, chosen once, when the first region is reserved:
+//!
+//! - [`Guards::Advise`]: `MADV_GUARD_INSTALL`, Linux 6.13 and later. The pages of a guard are marked in the page tables, no
+//!   mapping is split: a million stacks lie in one. One call installs the guards of many slots where the kernel lets
+//!   `process_madvise` work on the caller itself by a constant (`PIDFD_SELF`); else one call each.
+//! - [`Guards::Protect`]: before that. A region stays without access, and `mprotect` opens each slot above its guard,
+//!   which makes two mappings per slot; `vm.max_map_count` then bounds the number of stacks ([`slots_allowed`]).
+//!
+//! The environment variable `GORT_STACK_GUARD=mprotect` chooses the second kind on any kernel, for tests.
+//!
+//! **Return.** [`discard`] gives pages back and keeps guards and page tables; [`reset`] makes a range as new, which frees
+//! the page tables as well. `MADV_DONTNEED` and not `MADV_FREE`: it costs the same per page when many are given back at once
+//! (docs/benchmarks.md), and what `MADV_FREE` has given back still counts as resident until memory is short, which
+//! reads as a leak.
+
+use super::class::GUARD;
+use crate::sync::atomic::{AtomicU8, Ordering};
+use std::io;
+use std::ops::Range;
+
+/// A range of addresses.
+pub type Span = Range<usize>;
+
+/// How guards are made; see the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Guards {
+    /// `MADV_GUARD_INSTALL`.
+    Advise = 1,
+    /// `mprotect`.
+    Protect = 2,
+}
+
+const MADV_GUARD_INSTALL: libc::c_int = 102;
+const MADV_POPULATE_WRITE: libc::c_int = 23;
+/// The calling process, for calls that take a pidfd (Linux 6.14; not in older headers).
+const PIDFD_SELF_PROCESS: libc::c_int = -10_001;
+/// Ranges in one `process_madvise`.
+const BATCH: usize = 64;
+/// Of the mappings that the kernel allows, the part that is left to the rest of the program.
+const MAPPINGS_LEFT: usize = 16;
+
+static GUARDS: AtomicU8 = AtomicU8::new(0);
+
+/// The kind of guards that this process uses. The first call decides.
+pub fn guards() -> Guards {
+    // Relaxed: all that decide come to the same answer.
+    match GUARDS.load(Ordering::Relaxed) {
+        1 => return Guards::Advise,
+        2 => return Guards::Protect,
+        _ => {}
+    }
+    let forced = std::env::var_os("GORT_STACK_GUARD").is_some_and(|v| v == "mprotect");
+    let kind = if !forced && can_advise() { Guards::Advise } else { Guards::Protect };
+    GUARDS.store(kind as u8, Ordering::Relaxed);
+    kind
+}
+
+/// Tries a guard on a mapping of its own.
+fn can_advise() -> bool {
+    let Ok(at) = map_anywhere(GUARD) else { return false };
+    let can = advise(at..at + GUARD, MADV_GUARD_INSTALL).is_ok();
+    // SAFETY: just mapped, and nobody else knows it.
+    unsafe { libc::munmap(at as *mut libc::c_void, GUARD) };
+    can
+}
+
+/// How many slots the kernel's limit of mappings allows; no bound with [`Guards::Advise`].
+pub fn slots_allowed() -> usize {
+    if guards() == Guards::Advise {
+        return usize::MAX;
+    }
+    max_map_count() / MAPPINGS_LEFT * (MAPPINGS_LEFT - 1) / 2
+}
+
+/// `vm.max_map_count`, or what it is by default.
+pub fn max_map_count() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    text.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(65_530)
+}
+
+/// Bytes of a page.
+pub fn page_size() -> usize {
+    // SAFETY: asks for a constant.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+/// What this process's address space may be, if it is limited (`ulimit -v`).
+pub fn address_limit() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes the struct.
+    let ok = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
+    (ok && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as usize)
+}
+
+/// Address space without access, memory or commitment.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn reserve(len: usize) -> io::Result<usize> {
+    let at = map_anywhere(len)?;
+    no_huge_pages(&(at..at + len));
+    Ok(at)
+}
+
+fn map_anywhere(len: usize) -> io::Result<usize> {
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let p = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, ANONYMOUS, -1, 0) };
+    if p == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(p as usize) }
+}
+
+const ANONYMOUS: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+
+/// Huge pages would commit 2 MiB for a goroutine that touches one page. Failing is no harm.
+fn no_huge_pages(span: &Span) {
+    // SAFETY: changes no contents.
+    unsafe { libc::madvise(span.start as *mut libc::c_void, span.len(), libc::MADV_NOHUGEPAGE) };
+}
+
+/// Makes reserved address space usable, as far as that is not the guards' business.
+///
+/// # Errors
+///
+/// The kernel's: with strict overcommit, out of memory.
+pub fn open(span: &Span) -> io::Result<()> {
+    match guards() {
+        Guards::Advise => protect(span, libc::PROT_READ | libc::PROT_WRITE),
+        Guards::Protect => Ok(()),
+    }
+}
+
+/// Guards the slots that make up `span`, and makes them accessible above their guards.
+///
+/// # Errors
+///
+/// The kernel's; then no slot may be used.
+pub fn guard(span: &Span, slot: usize) -> io::Result<()> {
+    match guards() {
+        Guards::Advise => advise_all(span.clone().step_by(slot).map(|at| at..at + GUARD), MADV_GUARD_INSTALL),
+        Guards::Protect => span
+            .clone()
+            .step_by(slot)
+            .try_for_each(|at| protect(&(at + GUARD..at + slot), libc::PROT_READ | libc::PROT_WRITE)),
+    }
+}
+
+/// Has the kernel give the last page of each slot now, in one call, and not at the first touch of each. Failing is no
+/// harm.
+pub fn populate(span: &Span, slot: usize) {
+    let page = page_size();
+    let tops = span.clone().step_by(slot).map(|at| at + slot - page..at + slot);
+    let _ = advise_all(tops, MADV_POPULATE_WRITE);
+}
+
+/// Gives the pages of slots back to the kernel; the guards stay.
+pub fn discard(spans: impl Iterator<Item = Span>) {
+    // The ranges are mapped and anonymous; what can fail is only the kernel's memory for splitting a mapping.
+    let _ = advise_all(spans, libc::MADV_DONTNEED);
+}
+
+/// Makes a span as new: no pages, no guards, no page tables.
+///
+/// # Errors
+///
+/// The kernel's; then the span is as it was.
+pub fn reset(span: &Span) -> io::Result<()> {
+    let access = match guards() {
+        Guards::Advise => libc::PROT_READ | libc::PROT_WRITE,
+        Guards::Protect => libc::PROT_NONE,
+    };
+    let at = span.start as *mut libc::c_void;
+    // SAFETY: replaces slots of ours that nobody uses.
+    let p = unsafe { libc::mmap(at, span.len(), access, ANONYMOUS | libc::MAP_FIXED, -1, 0) };
+    if p == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    no_huge_pages(span);
+    Ok(())
+}
+
+/// The same advice for many ranges, in as few calls as the kernel lets us.
+fn advise_all(mut spans: impl Iterator<Item = Span>, advice: libc::c_int) -> io::Result<()> {
+    loop {
+        let mut batch = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
+        let mut n = 0;
+        for span in spans.by_ref().take(BATCH) {
+            batch[n] = libc::iovec {
+                iov_base: std::ptr::with_exposed_provenance_mut(span.start),
+                iov_len: span.len(),
+            };
+            n += 1;
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        advise_batch(&batch[..n], advice)?;
+    }
+}
+
+fn advise_batch(batch: &[libc::iovec], advice: libc::c_int) -> io::Result<()> {
+    let bytes: usize = batch.iter().map(|io| io.iov_len).sum();
+    // SAFETY: the ranges are slots of ours; the advices destroy only the contents of slots that nobody uses.
+    let done = unsafe {
+        libc::syscall(libc::SYS_process_madvise, PIDFD_SELF_PROCESS, batch.as_ptr(), batch.len(), advice, 0)
+    };
+    if done == bytes as libc::c_long {
+        return Ok(());
+    }
+    // Not known to this kernel, or refused, or done in part: one by one, which says what is wrong if something is.
+    batch.iter().try_for_each(|io| {
+        let start = io.iov_base as usize;
+        advise(start..start + io.iov_len, advice)
+    })
+}
+
+fn advise(span: Span, advice: libc::c_int) -> io::Result<()> {
+    // SAFETY: as in `advise_batch`.
+    match unsafe { libc::madvise(span.start as *mut libc::c_void, span.len(), advice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn protect(span: &Span, access: libc::c_int) -> io::Result<()> {
+    // SAFETY: the range lies in a region, in slots that nobody uses yet.
+    match unsafe { libc::mprotect(span.start as *mut libc::c_void, span.len(), access) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
