@@ -1181,7 +1181,7 @@ fn from_a_parked_sender<T: Checked>(cap: usize) {
     let ch = chan::<T>(cap);
     (0..cap).for_each(|i| ch.send(T::make(i)));
     let tx = ch.clone();
-    let parked = go!(move || tx.send(T::make(cap)));
+    let parked = go!(stack_size = ROOMY, move || tx.send(T::make(cap)));
     until_parked(&parked, "chan send");
     (0..=cap).for_each(|i| ch.recv().unwrap().check(i));
     parked.join().unwrap();
@@ -1191,7 +1191,7 @@ fn from_a_parked_sender<T: Checked>(cap: usize) {
 fn to_a_parked_receiver<T: Checked>() {
     let ch = chan::<T>(0);
     let rx = ch.clone();
-    let parked = go!(move || rx.recv().unwrap().check(8));
+    let parked = go!(stack_size = ROOMY, move || rx.recv().unwrap().check(8));
     until_parked(&parked, "chan receive");
     ch.send(T::make(8));
     parked.join().unwrap();
@@ -1201,7 +1201,7 @@ fn to_a_parked_receiver<T: Checked>() {
 fn from_select_to_select<T: Checked>() {
     let (ch, never) = (chan::<T>(0), chan::<u8>(0));
     let (rx, quiet) = (ch.clone(), never.clone());
-    let parked = go!(move || {
+    let parked = go!(stack_size = ROOMY, move || {
         select! {
             recv(rx) -> v => v.unwrap().check(9),
             recv(quiet) -> _ => unreachable!(),
@@ -1222,15 +1222,21 @@ fn back_and_out<T: Checked>() {
     go!(|| T::make(11)).join().unwrap().check(11);
 }
 
+/// Without optimisation a select copies its values around a good deal, and some of these are of 8 KiB.
+const ROOMY: usize = 1 << 20;
+
 fn carry<T: Checked>() {
-    for cap in [1, 3] {
-        through_the_buffer::<T>(cap);
-        from_a_parked_sender::<T>(cap);
-    }
-    from_a_parked_sender::<T>(0);
-    to_a_parked_receiver::<T>();
-    from_select_to_select::<T>();
-    back_and_out::<T>();
+    let carrier = go!(stack_size = ROOMY, || {
+        for cap in [1, 3] {
+            through_the_buffer::<T>(cap);
+            from_a_parked_sender::<T>(cap);
+        }
+        from_a_parked_sender::<T>(0);
+        to_a_parked_receiver::<T>();
+        from_select_to_select::<T>();
+        back_and_out::<T>();
+    });
+    carrier.join().unwrap();
 }
 
 #[test]
