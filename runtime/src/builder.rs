@@ -1,7 +1,7 @@
 //! [`Runtime`]: a scheduler of one's own, beside the global one.
 
 use crate::go::{JoinHandle, spawn_unchecked, spawn_with};
-use gort_scheduler::config::{Config, PanicPolicy};
+use gort_scheduler::config::{Config, Migration, PanicPolicy};
 use gort_scheduler::proc::getg;
 use gort_scheduler::proc::newproc::Options;
 use gort_scheduler::proc::shutdown::shutdown;
@@ -80,6 +80,45 @@ impl RuntimeBuilder {
     /// ```
     pub fn panic_policy(mut self, policy: PanicPolicy) -> RuntimeBuilder {
         self.config.panic_policy = policy;
+        self
+    }
+
+    /// Whether a goroutine that has started may go on on another OS thread after a wait: yes by default. With `false` it
+    /// stays on the thread that started it, and only goroutines that have not started are taken by whoever is free: for
+    /// programs that are built on thread-local state. docs/safety.md says what that is worth, and what it costs.
+    ///
+    /// ```
+    /// use std::thread::current;
+    /// let rt = gort::Runtime::builder().max_procs(4).migrate(false).build()?;
+    /// let stayed = rt.go(|| {
+    ///     let home = current().id();
+    ///     gort::time::sleep(std::time::Duration::from_millis(1));
+    ///     home == current().id()
+    /// });
+    /// assert!(stayed.join().unwrap());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn migrate(mut self, yes: bool) -> RuntimeBuilder {
+        self.config.migration = if yes { Migration::Free } else { Migration::Never };
+        self
+    }
+
+    /// For tests: after every wait a goroutine goes on on another OS thread than before, so that code that counts on
+    /// its thread shows it. Slow.
+    ///
+    /// ```
+    /// use std::thread::current;
+    /// let rt = gort::Runtime::builder().max_procs(1).migrate_always().build()?;
+    /// let moved = rt.go(|| {
+    ///     let before = current().id();
+    ///     gort::yield_now();
+    ///     before != current().id()
+    /// });
+    /// assert!(moved.join().unwrap());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn migrate_always(mut self) -> RuntimeBuilder {
+        self.config.migration = Migration::Always;
         self
     }
 

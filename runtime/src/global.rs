@@ -1,7 +1,7 @@
 //! The global runtime: started when it is first needed, with the settings of the environment, and never ended.
 
 use crate::builder::Runtime;
-use gort_scheduler::config::{Config, MAX_PROCS};
+use gort_scheduler::config::{Config, MAX_PROCS, Migration};
 use gort_scheduler::proc::getg;
 use gort_scheduler::sched::Sched;
 use gort_scheduler::throw::report;
@@ -36,27 +36,38 @@ pub(crate) fn current_if_any() -> Option<&'static Sched> {
     getg().sched().or_else(|| GLOBAL.get().map(Runtime::sched))
 }
 
-/// The default settings, changed by what `var` says of `GORT_MAXPROCS` and `GORT_STACK_SIZE`. What cannot be used is
-/// told to `problem`, and the default stays.
+/// The default settings, changed by what `var` says of `GORT_MAXPROCS`, `GORT_STACK_SIZE` and `GORT_MIGRATE`. What
+/// cannot be used is told to `problem`, and the default stays.
 fn from_env(var: impl Fn(&str) -> Option<String>, mut problem: impl FnMut(String)) -> Config {
     let mut config = Config::default();
-    let mut set = |name: &str, what: &str, change: fn(&mut Config, usize)| {
+    let mut set = |name: &str, what: &str, change: fn(&mut Config, &str) -> Option<()>| {
         let Some(value) = var(name).filter(|v| !v.is_empty()) else { return };
         let mut changed = config.clone();
-        let usable = value.trim().parse().is_ok_and(|n| {
-            change(&mut changed, n);
-            changed.check().is_ok()
-        });
-        if usable {
+        if change(&mut changed, value.trim()).is_some() && changed.check().is_ok() {
             config = changed;
         } else {
             problem(format!("{name}={value:?} is not {what}; the default is used"));
         }
     };
-    set("GORT_MAXPROCS", &format!("a number from 1 to {MAX_PROCS}"), |c, n| c.max_procs = n);
+    set("GORT_MAXPROCS", &format!("a number from 1 to {MAX_PROCS}"), |c, v| {
+        c.max_procs = v.parse().ok()?;
+        Some(())
+    });
     let sizes =
         format!("a number of bytes from {} to {}", gort_scheduler::MIN_STACK, gort_scheduler::MAX_STACK);
-    set("GORT_STACK_SIZE", &sizes, |c, n| c.stack_size = n);
+    set("GORT_STACK_SIZE", &sizes, |c, v| {
+        c.stack_size = v.parse().ok()?;
+        Some(())
+    });
+    set("GORT_MIGRATE", "0 (never), 1, or `always` (for tests)", |c, v| {
+        c.migration = match v {
+            "0" => Migration::Never,
+            "1" => Migration::Free,
+            "always" => Migration::Always,
+            _ => return None,
+        };
+        Some(())
+    });
     config
 }
 
@@ -106,6 +117,12 @@ mod tests {
     fn usable_variables_are_used() {
         let (config, problems) = with(&[("GORT_MAXPROCS", "3"), ("GORT_STACK_SIZE", " 1048576 ")]);
         assert_eq!((config.max_procs, config.stack_size, problems.len()), (3, 1 << 20, 0));
+        for (value, migration) in
+            [("0", Migration::Never), ("1", Migration::Free), ("always", Migration::Always)]
+        {
+            let (config, problems) = with(&[("GORT_MIGRATE", value)]);
+            assert_eq!((config.migration, problems.len()), (migration, 0));
+        }
         let (config, problems) = with(&[("GORT_MAXPROCS", "")]);
         assert_eq!((config.max_procs, problems.len()), (Config::default().max_procs, 0));
     }
@@ -119,6 +136,9 @@ mod tests {
                 problems.len() == 1 && problems[0].contains("GORT_MAXPROCS") && problems[0].contains(value)
             );
         }
+        let (config, problems) = with(&[("GORT_MIGRATE", "no")]);
+        assert_eq!(config.migration, Migration::Free);
+        assert!(problems[0].contains("GORT_MIGRATE=\"no\""), "{problems:?}");
         let (config, problems) = with(&[("GORT_STACK_SIZE", "100")]);
         assert_eq!(config.stack_size, Config::default().stack_size);
         assert!(

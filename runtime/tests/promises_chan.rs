@@ -6,8 +6,8 @@ mod common;
 use common::{at_each_size, message, on_both, panic_message, until_parked};
 use gort::sync::WaitGroup;
 use gort::{
-    Chan, Receiver, RecvTimeoutError, Runtime, SendTimeoutError, Sender, TryRecvError, TrySendError, chan,
-    channel, go, select,
+    Chan, Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, TrySendError, chan, channel,
+    go, select,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -290,7 +290,7 @@ fn send_on_a_plain_thread_blocks_until_taken() {
 #[test]
 fn operations_on_nil_block_goroutines_for_ever() {
     for procs in common::SIZES {
-        let rt = Runtime::builder().max_procs(procs).build().unwrap();
+        let rt = common::builder(procs).build().unwrap();
         let receives = "chan receive (nil chan)";
         let sends = "chan send (nil chan)";
         let parked = [

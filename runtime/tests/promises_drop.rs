@@ -6,7 +6,7 @@ mod common;
 use common::{Ledger, Rng, Token, at_each_size, eventually, message, on_both, panic_message, until_parked};
 use gort::sync::WaitGroup;
 use gort::{
-    Chan, Runtime, Select, SendTimeoutError, Sender, TrySendError, chan, channel, go, num_goroutines, select,
+    Chan, Select, SendTimeoutError, Sender, TrySendError, chan, channel, go, num_goroutines, select,
     select_biased,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
@@ -821,7 +821,7 @@ fn a_panics_payload_is_handed_out_or_dropped() {
 fn the_payload_of_a_panic_in_run_is_handed_to_the_caller() {
     let ledger = Ledger::default();
     for procs in common::SIZES {
-        let rt = Runtime::builder().max_procs(procs).build().unwrap();
+        let rt = common::builder(procs).build().unwrap();
         let token = ledger.token();
         let payload =
             catch_unwind(AssertUnwindSafe(|| rt.run(|| resume_unwind(Box::new(token))))).unwrap_err();
@@ -881,7 +881,7 @@ fn a_goroutine_that_never_ran_is_dropped_with_its_runtime() {
         let unstarted = (0..200).any(|_| {
             let ledger = Ledger::default();
             let started = Arc::new(AtomicUsize::new(0));
-            let rt = Runtime::builder().max_procs(procs).build().unwrap();
+            let rt = common::builder(procs).build().unwrap();
             let (l, count) = (ledger.clone(), started.clone());
             let spawner = rt.go(move || {
                 loop {
@@ -920,7 +920,7 @@ fn a_goroutine_that_never_ran_is_dropped_with_its_runtime() {
 fn an_abandoned_goroutine_is_not_unwound() {
     for procs in common::SIZES {
         let ledger = Ledger::default();
-        let rt = Runtime::builder().max_procs(procs).build().unwrap();
+        let rt = common::builder(procs).build().unwrap();
         let went_on = Arc::new(AtomicBool::new(false));
         let ch = chan::<()>(0);
         let (l, rx, on) = (ledger.clone(), ch.clone(), went_on.clone());
@@ -933,7 +933,7 @@ fn an_abandoned_goroutine_is_not_unwound() {
         assert_eq!(rt.shutdown_timeout(Duration::ZERO), 1);
         // It is woken, and never runs.
         ch.close();
-        let other = Runtime::builder().max_procs(procs).build().unwrap();
+        let other = common::builder(procs).build().unwrap();
         other.run(|| (0..100).for_each(|_| go!(|| ()).join().unwrap()));
         assert!(!went_on.load(SeqCst) && !h.is_finished());
         assert_eq!((ledger.made(), ledger.dropped()), (1, 0), "what it owns is leaked");

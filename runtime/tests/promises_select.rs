@@ -5,8 +5,7 @@ mod common;
 use common::{SIZES, at_each_size, eventually, message, on_both, panic_message, until_parked};
 use gort::sync::WaitGroup;
 use gort::{
-    Chan, Receiver, Runtime, Select, SendError, Sender, chan, channel, go, num_goroutines, select,
-    select_biased, time,
+    Chan, Receiver, Select, SendError, Sender, chan, channel, go, num_goroutines, select, select_biased, time,
 };
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -422,7 +421,7 @@ fn with_the_last_receiver_gone_a_send_arm_is_ready_with_an_error() {
 #[test]
 fn a_select_without_arms_that_can_be_ready_blocks_for_ever() {
     for procs in SIZES {
-        let rt = Runtime::builder().max_procs(procs).build().unwrap();
+        let rt = common::builder(procs).build().unwrap();
         let parked = [
             (rt.go(|| select! {}), "select (no cases)"),
             (rt.go(|| select! { recv(Chan::<u8>::nil()) -> _ => {}, send(Chan::nil(), 1) => {} }), "select"),

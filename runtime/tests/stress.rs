@@ -42,7 +42,7 @@ fn round(seed: u64) {
     let _watch = Watchdog::arm(&format!("GORT_STRESS_SEED={seed}"));
     let mut rng = Rng(seed);
     let procs = [1, 2, 3, 4, 8, 64][rng.below(6)];
-    let mut builder = Runtime::builder().max_procs(procs);
+    let mut builder = common::builder(procs);
     if rng.below(2) == 0 {
         builder = builder.random_order(seed);
     }
@@ -228,8 +228,7 @@ fn every_goroutine_of_a_random_tree_runs_once() {
     while start.elapsed() < Duration::from_secs(2) {
         let _watch = Watchdog::arm(&format!("GORT_STRESS_SEED={seed}"));
         let mut rng = Rng(seed);
-        let rt =
-            Runtime::builder().max_procs([1, 2, 4, 64][rng.below(4)]).random_order(seed).build().unwrap();
+        let rt = common::builder([1, 2, 4, 64][rng.below(4)]).random_order(seed).build().unwrap();
         let leaves = Arc::new(AtomicUsize::new(0));
         let wg = WaitGroup::new();
         let want = rt.run(|| grow(&wg, &leaves, Rng(seed), 6));

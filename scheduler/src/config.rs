@@ -16,6 +16,18 @@ pub enum PanicPolicy {
     Abort,
 }
 
+/// Where a goroutine that has started goes on after a wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Migration {
+    /// Wherever there is a free P.
+    #[default]
+    Free,
+    /// On the OS thread that started it. Goroutines that have not started yet are still taken by whoever is free.
+    Never,
+    /// On another OS thread each time, as far from the usual as can be: for tests.
+    Always,
+}
+
 /// The settings of a scheduler. All fields have usable defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,6 +39,8 @@ pub struct Config {
     pub thread_name: String,
     /// See [`PanicPolicy`].
     pub panic_policy: PanicPolicy,
+    /// See [`Migration`].
+    pub migration: Migration,
     /// Testing aid: ready goroutines in random order, from this seed; with one P the same order for the same seed.
     pub random_order: Option<u64>,
 }
@@ -38,6 +52,7 @@ impl Default for Config {
             stack_size: class::DEFAULT_STACK,
             thread_name: "gort".to_owned(),
             panic_policy: PanicPolicy::default(),
+            migration: Migration::default(),
             random_order: None,
         }
     }

@@ -206,6 +206,8 @@ pub struct G {
     pub(crate) report_panic: Cell<bool>,
     /// A panic that nobody catches ends the process (`PanicPolicy::Abort`).
     pub(crate) panic_aborts: Cell<bool>,
+    /// It has started, and runs on its M and on no other (Go's `lockedm`).
+    pub(crate) wired: Cell<bool>,
 
     // -- The body: closure, then result. Owned as the stack is; see `Phase`. --
     pub(crate) body: UnsafeCell<[MaybeUninit<usize>; INLINE]>,
@@ -226,7 +228,7 @@ pub struct G {
     name: Spinning<Option<Box<Box<str>>>>,
 }
 
-// SAFETY: the atomics and the locked name are shared by type. The cells (`is_thread`, `phase`, the body,
+// SAFETY: the atomics and the locked name are shared by type. The cells (`is_thread`, `phase`, `wired`, the body,
 // `schedlink`, `rng`) belong to the owner that the status names (module docs): the maker of an Idle G, the M or the thread
 // of a Running one, the `Join` of a Dead one; each hand-over between them goes through a queue, a lock, or the
 // release/acquire pair of `join`.
@@ -265,6 +267,7 @@ impl G {
             stack_class: Cell::new(0),
             report_panic: Cell::new(true),
             panic_aborts: Cell::new(false),
+            wired: Cell::new(false),
             vtable: Cell::new(None),
             body: UnsafeCell::new([MaybeUninit::uninit(); INLINE]),
             id: AtomicU64::new(0),

@@ -15,8 +15,8 @@
 //! the work. A spinning M that *finds* work stops spinning and, if it was the last, calls `wakep` again: so while
 //! there is work, one M more than the working ones looks for it.
 //!
-//! I2: A P is in the idle list or is held by exactly one M. An M is in the sleeping list or runs. A woken M is given
-//! its P by the waker (`nextp`), before the wake-up.
+//! I2: A P is in the idle list or is held by exactly one M. An M is in the sleeping list, in line for a P, or runs. A
+//! woken M is given its P by the waker (`nextp`), before the wake-up. While an M is in line no P is idle.
 //!
 //! I3: `npidle` is the length of the idle list, changed under the lock; readers outside treat it as a hint that step
 //! 4 makes safe.
@@ -36,6 +36,7 @@
 
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicU32, Ordering, fence};
+use std::collections::VecDeque;
 
 /// The idle Ps by index, the sleeping Ms, and the counters over them. `M` names an M.
 #[derive(Debug)]
@@ -43,12 +44,15 @@ pub struct Idle<M> {
     lists: Spinning<Lists<M>>,
     npidle: AtomicU32,
     nmspinning: AtomicU32,
+    nwanting: AtomicU32,
 }
 
 #[derive(Debug)]
 struct Lists<M> {
     ps: Vec<usize>,
     ms: Vec<M>,
+    /// Ms that wait in line for a P. While there are some, `ps` is empty.
+    wanting: VecDeque<M>,
 }
 
 /// What [`Idle::wakep`] asks of its caller.
@@ -79,9 +83,14 @@ impl<M: PartialEq> Idle<M> {
     /// All `nprocs` Ps idle, no M.
     pub fn new(nprocs: usize) -> Idle<M> {
         Idle {
-            lists: Spinning::new(Lists { ps: (0..nprocs).rev().collect(), ms: Vec::new() }),
+            lists: Spinning::new(Lists {
+                ps: (0..nprocs).rev().collect(),
+                ms: Vec::new(),
+                wanting: VecDeque::new(),
+            }),
             npidle: AtomicU32::new(nprocs as u32),
             nmspinning: AtomicU32::new(0),
+            nwanting: AtomicU32::new(0),
         }
     }
 
@@ -148,16 +157,50 @@ impl<M: PartialEq> Idle<M> {
         before == 1
     }
 
-    /// Step 1.
-    pub fn put_p(&self, p: usize) {
+    /// Step 1. An M that waits in line for a P, which must be given this one and woken; else the P is idle.
+    #[must_use]
+    pub fn put_p(&self, p: usize) -> Option<M> {
         let mut lists = self.lists.lock();
         debug_assert!(!lists.ps.contains(&p), "P {p} is idle twice");
-        lists.ps.push(p);
-        // ORDERING: Release, pairs with the Acquire in `wakep` (I4).
-        self.npidle.store(lists.ps.len() as u32, Ordering::Release);
+        let first = lists.wanting.pop_front();
+        if first.is_some() {
+            self.nwanting.store(lists.wanting.len() as u32, Ordering::Relaxed);
+        } else {
+            lists.ps.push(p);
+            // ORDERING: Release, pairs with the Acquire in `wakep` (I4).
+            self.npidle.store(lists.ps.len() as u32, Ordering::Release);
+        }
         drop(lists);
         // ORDERING: an M that did not spin has no `stop_spinning` to fence its second look; pairs with `submitted`.
         fence(Ordering::SeqCst);
+        first
+    }
+
+    /// An idle P for an M that has work which nobody else can do, or a place in line for one: the next that becomes
+    /// idle is given to the first in line.
+    pub fn want_p(&self, m: M) -> Option<usize> {
+        let mut lists = self.lists.lock();
+        let p = self.pop_p(&mut lists);
+        if p.is_none() {
+            lists.wanting.push_back(m);
+            self.nwanting.store(lists.wanting.len() as u32, Ordering::Relaxed);
+        }
+        p
+    }
+
+    /// How many Ms wait in line; a hint, for a busy M to give its P up after a while.
+    #[inline]
+    pub fn nwanting(&self) -> u32 {
+        self.nwanting.load(Ordering::Relaxed)
+    }
+
+    /// The M does not want a P any longer. False: one is on the way.
+    pub fn unwant_p(&self, m: &M) -> bool {
+        let mut lists = self.lists.lock();
+        let at = lists.wanting.iter().position(|other| other == m);
+        let found = at.and_then(|at| lists.wanting.remove(at)).is_some();
+        self.nwanting.store(lists.wanting.len() as u32, Ordering::Relaxed);
+        found
     }
 
     /// An idle P for an M that has found work or a reason to look again.
@@ -187,9 +230,15 @@ impl<M: PartialEq> Idle<M> {
         at.map(|at| lists.ms.swap_remove(at)).is_some()
     }
 
-    /// Calls `f` with every sleeping M, for the end of the scheduler.
+    /// Takes a sleeping M out, for a caller who has a P for it.
+    pub fn pop_m(&self) -> Option<M> {
+        self.lists.lock().ms.pop()
+    }
+
+    /// Calls `f` with every M that sleeps or waits in line, for the end of the scheduler.
     pub fn for_each_m(&self, f: impl FnMut(&M)) {
-        self.lists.lock().ms.iter().for_each(f);
+        let lists = self.lists.lock();
+        lists.ms.iter().chain(&lists.wanting).for_each(f);
     }
 }
 
@@ -221,5 +270,16 @@ mod tests {
         assert!(idle.start_spinning(4).is_none());
         assert!(!idle.stop_spinning(a));
         assert!(idle.stop_spinning(b));
+    }
+
+    #[test]
+    fn who_wants_a_p_gets_the_next_one_in_turn() {
+        let idle: Idle<&str> = Idle::new(1);
+        assert_eq!(idle.want_p("m0"), Some(0));
+        assert_eq!((idle.want_p("m1"), idle.want_p("m2"), idle.want_p("m3")), (None, None, None));
+        assert!(idle.unwant_p(&"m2") && !idle.unwant_p(&"m2"));
+        assert_eq!((idle.put_p(0), idle.nwanting(), idle.npidle()), (Some("m1"), 1, 0));
+        assert_eq!((idle.put_p(0), idle.nwanting(), idle.npidle()), (Some("m3"), 0, 0));
+        assert_eq!((idle.put_p(0), idle.npidle()), (None, 1));
     }
 }

@@ -27,6 +27,7 @@ pub mod g;
 pub mod gate;
 #[cfg(not(loom))]
 mod gpool;
+pub mod home;
 pub mod idle;
 #[cfg(not(loom))]
 mod m;

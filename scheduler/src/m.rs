@@ -7,10 +7,12 @@
 //! An M runs on its own stack (**g0**) while it looks for work, and on a goroutine's stack while it runs one.
 
 use crate::g::G;
+use crate::home::Home;
 use crate::idle::Spinner;
 use crate::note::Note;
 use crate::p::P;
 use crate::proc::Commit;
+use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::stack::{Switch, overflow};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -22,6 +24,18 @@ use std::ptr;
 /// A function to be called on g0, and its argument.
 pub(crate) type OnG0 = (unsafe fn(*mut ()), *mut ());
 
+/// What an M is given beside a P.
+#[derive(Debug, Default)]
+pub(crate) enum Errand {
+    /// Nothing: it has its own reasons.
+    #[default]
+    None,
+    /// It has been counted as a spinner.
+    Spin(Spinner),
+    /// This goroutine first.
+    Run(Gp),
+}
+
 /// An OS thread; see the module.
 pub struct M {
     /// Where it sleeps, idle or in the pool.
@@ -31,10 +45,12 @@ pub struct M {
     /// The P that its waker gives it: what a sleeping M waits for. Written last by the waker (Release), taken by the
     /// M (Acquire); a wake-up of the note without it means nothing.
     nextp: AtomicPtr<P>,
-    /// Whether it wakes as a spinner. Written by the waker before `nextp`.
-    pub(crate) spinner: Cell<Option<Spinner>>,
+    /// What it is woken for. Written by the waker before `nextp`.
+    pub(crate) errand: Cell<Errand>,
     /// What an M in the pool waits for. Handed over as `nextp` is.
     nextsched: AtomicPtr<Sched>,
+    /// Goroutines that run here and nowhere else.
+    pub(crate) home: Home<Gp>,
     /// What goes with a switch to g0 (Go's `waitunlockf`, `waitlock`). Written by the G, read on g0, same thread.
     pub(crate) waitunlockf: Cell<Option<Commit>>,
     pub(crate) waitlock: Cell<*mut ()>,
@@ -44,7 +60,7 @@ pub struct M {
 }
 
 // SAFETY: the cells belong to the M's own thread (a G that runs on it included, since it is the same thread), except
-// `spinner`, which the one waker that took the M out of a list writes before `nextp`, and the M reads after it.
+// `errand`, which the one waker that took the M out of a list writes before `nextp`, and the M reads after it.
 unsafe impl Sync for M {}
 
 impl std::fmt::Debug for M {
@@ -68,8 +84,9 @@ impl M {
             note: Note::new(),
             p: Cell::new(ptr::null()),
             nextp: AtomicPtr::new(ptr::null_mut()),
-            spinner: Cell::new(None),
+            errand: Cell::new(Errand::None),
             nextsched: AtomicPtr::new(ptr::null_mut()),
+            home: Home::default(),
             waitunlockf: Cell::new(None),
             waitlock: Cell::new(ptr::null_mut()),
             on_g0: Cell::new(None),
@@ -96,8 +113,8 @@ impl M {
     }
 
     /// Gives a sleeping M a P. The caller has taken the M out of the list that it slept in, and wakes it after this.
-    pub(crate) fn set_nextp(&self, pp: &'static P, spinner: Option<Spinner>) {
-        self.spinner.set(spinner);
+    pub(crate) fn set_nextp(&self, pp: &'static P, errand: Errand) {
+        self.errand.set(errand);
         // ORDERING: Release, pairs with the Acquire in `take_nextp`.
         self.nextp.store(ptr::from_ref(pp).cast_mut(), Ordering::Release);
     }
@@ -136,16 +153,15 @@ impl M {
 /// Ms that no scheduler uses.
 static POOL: Mutex<Vec<&'static M>> = Mutex::new(Vec::new());
 
-/// Has an M work for `sched` with this P, as a spinner or not: one from the pool, or a new thread. Not to be called on
-/// a goroutine's stack.
+/// Has an M work for `sched` with this P: one from the pool, or a new thread. Not to be called on a goroutine's stack.
 ///
 /// # Errors
 ///
 /// When the system gives no thread.
-pub(crate) fn start_m(sched: &'static Sched, pp: &'static P, spinner: Option<Spinner>) -> io::Result<()> {
+pub(crate) fn start_m(sched: &'static Sched, pp: &'static P, errand: Errand) -> io::Result<()> {
     let pooled = POOL.lock().pop();
     let mp = pooled.unwrap_or_else(|| Box::leak(Box::new(M::new())));
-    mp.set_nextp(pp, spinner);
+    mp.set_nextp(pp, errand);
     // ORDERING: Release, pairs with the Acquire in `take_nextsched`.
     mp.nextsched.store(ptr::from_ref(sched).cast_mut(), Ordering::Release);
     if pooled.is_some() {

@@ -87,7 +87,7 @@ impl Sched {
                 self.bell.notify_one();
             }
             // sleep
-            self.idle.put_p(held);
+            assert_eq!(self.idle.put_p(held), None);
             held = NONE;
             if let Some(s) = spinner.take() {
                 let _last = self.idle.stop_spinning(s);

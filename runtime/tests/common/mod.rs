@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use gort::Runtime;
+use gort::{Runtime, RuntimeBuilder};
 use gort_scheduler::proc::dump;
 use gort_scheduler::throw::Stderr;
 use std::fmt::Write;
@@ -18,6 +18,17 @@ pub const SIZES: [usize; 4] = [1, 2, 4, 64];
 /// How long one body may take at one size. Generous: only a hang takes that long.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// The settings of a test's runtime: so many Ps, and goroutines that migrate as the variable GORT_MIGRATE says, so that
+/// all tests can be run in each mode.
+pub fn builder(procs: usize) -> RuntimeBuilder {
+    let builder = Runtime::builder().max_procs(procs);
+    match std::env::var("GORT_MIGRATE").as_deref() {
+        Ok("0") => builder.migrate(false),
+        Ok("always") => builder.migrate_always(),
+        _ => builder,
+    }
+}
+
 /// Runs `body` as the main goroutine of a fresh runtime, once per size. A goroutine that is still there when the body
 /// has returned, and does not end within seconds, fails the test.
 #[track_caller]
@@ -25,7 +36,7 @@ pub fn at_each_size(body: impl Fn()) {
     let site = Location::caller();
     for procs in SIZES {
         let _watch = Watchdog::arm(&format!("{site}, {procs} Ps"));
-        let rt = Runtime::builder().max_procs(procs).build().expect("a runtime");
+        let rt = builder(procs).build().expect("a runtime");
         rt.run(&body);
         assert_eq!(rt.shutdown_timeout(Duration::from_secs(20)), 0, "goroutines are left, at {procs} Ps");
     }
@@ -35,7 +46,7 @@ pub fn at_each_size(body: impl Fn()) {
 #[track_caller]
 pub fn at_size<T>(procs: usize, body: impl FnOnce() -> T) -> T {
     let _watch = Watchdog::arm(&format!("{}, {procs} Ps", Location::caller()));
-    let rt = Runtime::builder().max_procs(procs).build().expect("a runtime");
+    let rt = builder(procs).build().expect("a runtime");
     let got = rt.run(body);
     assert_eq!(rt.shutdown_timeout(Duration::from_secs(20)), 0, "goroutines are left, at {procs} Ps");
     got

@@ -3,7 +3,7 @@
 //! circles when the program has seen enough; the runtime is then shut down over them.
 
 use crate::common::{SIZES, Watchdog};
-use gort::{Chan, Runtime, chan, go, select};
+use gort::{Chan, chan, go, select};
 use std::ops::{Add, Mul, Neg};
 use std::sync::Arc;
 use std::time::Duration;
@@ -393,7 +393,7 @@ fn finite<T: Item>(ones: &Series<T>) {
 fn all_series<T: Item>() {
     for procs in SIZES {
         let _watch = Watchdog::arm(&format!("power series, {procs} Ps"));
-        let rt = Runtime::builder().max_procs(procs).build().unwrap();
+        let rt = crate::common::builder(procs).build().unwrap();
         rt.run(|| {
             let (ones, twos) = (rep::<T>(ONE), rep::<T>(rat(2, 1)));
             constants_and_sums(&ones, &twos);

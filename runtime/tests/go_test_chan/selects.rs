@@ -1,7 +1,7 @@
 //! `select.go` to `select8.go`: what a select evaluates, when it blocks, and what it leaves in the queues.
 
 use crate::common::{SIZES, Watchdog, at_each_size, eventually, panic_message, until_parked};
-use gort::{Chan, JoinHandle, Runtime, chan, go, select, yield_now};
+use gort::{Chan, JoinHandle, chan, go, select, yield_now};
 use gort_scheduler::proc::goroutines;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -132,7 +132,7 @@ fn closed() -> Chan<i32> {
 fn select3() {
     for procs in SIZES {
         let _watch = Watchdog::arm(&format!("select3, {procs} Ps"));
-        let rt = Runtime::builder().max_procs(procs).build().unwrap();
+        let rt = crate::common::builder(procs).build().unwrap();
         rt.run(|| {
             let blocked = BLOCK.map(|(what, f)| (what, go!(f())));
             for (what, f) in DO_NOT_BLOCK {

@@ -2,12 +2,16 @@
 //!
 //! 1. Timers, if it is time to look.
 //! 2. The global queue, every 61st time slice, and every other time that a slice was used up.
-//! 3. `runnext`, then the local queue.
-//! 4. The global queue, a fair share of it.
-//! 5. Other Ps' queues (spinning).
-//! 6. Nothing: give the P up, look once more, keep the clock or sleep.
+//! 3. Goroutines that run on this M only (`home`), in turns with the next.
+//! 4. `runnext`, then the local queue.
+//! 5. The global queue, a fair share of it.
+//! 6. Other Ps' queues (spinning).
+//! 7. Nothing: give the P up, look once more, keep the clock or sleep.
 //!
-//! **Spinning.** An M in step 5 is counted in `nmspinning`, so that submitters need not wake another one. It looks at
+//! An M that has goroutines of its own but no P waits in line for one. The busy Ms see that, every 61st time slice and
+//! whenever one is used up, and give theirs to the first in line.
+//!
+//! **Spinning.** An M in step 6 is counted in `nmspinning`, so that submitters need not wake another one. It looks at
 //! every victim four times, about a microsecond apart; what stands still between two looks is stolen.
 //!
 //! **The keeper.** When timers are pending and nobody waits for the first one, the M that runs out of work becomes
@@ -24,7 +28,7 @@ use super::schedule::acquirep;
 use super::shutdown;
 use super::wake::{self, STEAL_COST, ready_from_g0};
 use crate::idle::Spinner;
-use crate::m::M;
+use crate::m::{Errand, M};
 use crate::p::P;
 use crate::runq::Gp;
 use crate::sched::Sched;
@@ -51,16 +55,32 @@ const TIMER_EVERY: u64 = 20_000;
 /// The next goroutine for this M, which sleeps until there is one. `None`: the scheduler has stopped, and the M holds
 /// nothing of it any more.
 pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Found> {
-    let mut spinner = mp.spinner.take();
+    let mut spinner = None;
     loop {
         if sched.stopped() {
             leave(sched, mp, spinner);
             return None;
         }
+        if !mp.has_p() {
+            sleep(sched, mp);
+            continue;
+        }
+        match mp.errand.take() {
+            Errand::None => {}
+            Errand::Spin(token) => spinner = Some(token),
+            Errand::Run(gp) => return Some(Found { gp, inherit: false }),
+        }
         let pp = mp.p();
         run_timers(sched, pp);
-        if let Some(found) =
-            global_now_and_then(sched, pp).or_else(|| local(pp)).or_else(|| global(sched, pp))
+        if sched.idle.nwanting() > 0 && its_time_for_others(pp) {
+            give_up_and_sleep(sched, mp, spinner.take());
+            continue;
+        }
+        if let Some(found) = global_now_and_then(sched, mp, pp)
+            .or_else(|| home_in_turn(sched, mp, pp))
+            .or_else(|| local(pp))
+            .or_else(|| home(sched, mp))
+            .or_else(|| global(sched, pp))
         {
             reset_spinning(sched, spinner);
             return Some(found);
@@ -74,8 +94,14 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             reset_spinning(sched, spinner);
             return Some(Found { gp, inherit: false });
         }
-        spinner = sleep(sched, mp, spinner);
+        give_up_and_sleep(sched, mp, spinner.take());
     }
+}
+
+/// True at the slices after which an M gives its P to one that waits in line.
+fn its_time_for_others(pp: &'static P) -> bool {
+    let w = &*pp.watched;
+    w.slice_over.load(Ordering::Relaxed) || w.schedtick.load(Ordering::Relaxed).is_multiple_of(GLOBAL_EVERY)
 }
 
 /// Fires due timers, if this P's count-down says so or nothing else is left to do.
@@ -106,21 +132,41 @@ fn run_timers(sched: &'static Sched, pp: &'static P) {
 /// Every 61st time slice, and every other time that a slice was used up, one from the global queue, so that a busy local
 /// queue does not starve it. Not every time: what used its slice up may be in the global queue itself, and would come
 /// back before those who wait in the local one.
-fn global_now_and_then(sched: &'static Sched, pp: &'static P) -> Option<Found> {
+fn global_now_and_then(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Found> {
     let w = &*pp.watched;
     // Relaxed: sysmon's request may be seen late.
     let over = w.slice_over.load(Ordering::Relaxed);
     // SAFETY: this M holds the P.
     let runq = unsafe { &pp.owned().runq };
-    if over && let Some(gp) = runq.take_runnext(&pp.thief) {
+    if over {
         // The chain ends: those who wait go first, here and in the global queue.
-        runq.put_tail(gp);
+        if let Some(gp) = runq.take_runnext(&pp.thief) {
+            runq.put_tail(gp);
+        }
+        mp.home.demote();
     }
     let every = if over { 2 } else { GLOBAL_EVERY };
     if sched.injector.is_empty() || !w.schedtick.load(Ordering::Relaxed).is_multiple_of(every) {
         return None;
     }
     runq.refill(&sched.injector, 1).map(|gp| Found { gp, inherit: false })
+}
+
+/// A goroutine of this M, in every other time slice before the P's.
+fn home_in_turn(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Found> {
+    // Relaxed: this M writes it.
+    if pp.watched.schedtick.load(Ordering::Relaxed).is_multiple_of(2) { home(sched, mp) } else { None }
+}
+
+/// A goroutine of this M.
+fn home(sched: &'static Sched, mp: &'static M) -> Option<Found> {
+    loop {
+        let (gp, inherit) = mp.home.take()?;
+        // What an earlier scheduler of this M left is abandoned, and stays as it is.
+        if gp.0.runs_on(sched) {
+            return Some(Found { gp, inherit });
+        }
+    }
 }
 
 /// `runnext`, then the head of the local queue.
@@ -210,23 +256,48 @@ fn any_worth_stealing(sched: &'static Sched) -> bool {
 
 /// Steps 1 to 5 of the handshake (`idle`): gives the P up, looks once more, sleeps. Comes back with a P, or because
 /// the scheduler has stopped, with whatever it then holds.
-fn sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) -> Option<Spinner> {
+fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
     let pp = mp.p();
     mp.set_p(None);
-    sched.idle.put_p(pp.id);
+    wake::release_p(sched, pp);
     let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));
     // Backlogs are the last spinner's business alone, else all that find no victim would run in circles here.
     if (!sched.injector.is_empty() || sched.timer_is_due() || (last && any_worth_stealing(sched)))
         && let Some(p) = sched.idle.get_p()
     {
         acquirep(sched, mp, &sched.allp[p]);
-        return None;
+        return;
     }
-    let nextp = keep_the_clock(sched, mp).or_else(|| stopm(sched, mp));
+    sleep(sched, mp);
+}
+
+/// Sleeps until there is a P for this M, which has none, or the scheduler has stopped.
+fn sleep(sched: &'static Sched, mp: &'static M) {
+    let nextp = if mp.home.lie_down() {
+        keep_the_clock(sched, mp).or_else(|| stopm(sched, mp))
+    } else {
+        wait_for_p(sched, mp)
+    };
+    mp.home.get_up();
     if let Some(pp) = nextp {
         acquirep(sched, mp, pp);
     }
-    mp.spinner.take()
+}
+
+/// Waits in line for a P, because there is work here that no other M can do. `None`: the scheduler has stopped.
+fn wait_for_p(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
+    if let Some(p) = sched.idle.want_p(mp) {
+        return Some(&sched.allp[p]);
+    }
+    loop {
+        if let Some(pp) = mp.take_nextp() {
+            return Some(pp);
+        }
+        if sched.stopped() && sched.idle.unwant_p(&mp) {
+            return None;
+        }
+        mp.note.sleep();
+    }
 }
 
 /// Sleeps until the first timer is due, if nobody else does. A P if it was given or found one.
@@ -249,9 +320,13 @@ fn keep_the_clock(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
             continue;
         }
         let due = first <= Nanos::now();
-        if due || first == Nanos::NEVER || sched.stopped() {
+        let called_home = !mp.home.is_empty();
+        if due || first == Nanos::NEVER || called_home || sched.stopped() {
             // ORDERING: as above.
             if keeper.m.compare_exchange(me, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                if called_home {
+                    return wait_for_p(sched, mp);
+                }
                 let found = due.then(|| sched.idle.get_p()).flatten();
                 return found.map(|p| &sched.allp[p]);
             }
@@ -277,8 +352,8 @@ fn stopm(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
         if let Some(pp) = mp.take_nextp() {
             return Some(pp);
         }
-        if sched.stopped() && sched.idle.remove_m(&mp) {
-            return None;
+        if (sched.stopped() || !mp.home.is_empty()) && sched.idle.remove_m(&mp) {
+            return wait_for_p(sched, mp);
         }
         mp.note.sleep();
     }
@@ -286,14 +361,20 @@ fn stopm(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
 
 /// The scheduler has stopped: the M lets go of it.
 fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
-    if let Some(spinner) = spinner {
-        let _last = sched.idle.stop_spinning(spinner);
+    let woken_as = match mp.errand.take() {
+        Errand::Spin(token) => Some(token),
+        Errand::None | Errand::Run(_) => None,
+    };
+    for token in spinner.into_iter().chain(woken_as) {
+        let _last = sched.idle.stop_spinning(token);
     }
     if mp.has_p() {
         let pp = mp.p();
         mp.set_p(None);
-        sched.idle.put_p(pp.id);
+        wake::release_p(sched, pp);
     }
+    // What is left here is abandoned.
+    while mp.home.take().is_some() {}
     // What its last goroutine spawned, having passed the check before the end, is in no one else's hands.
     shutdown::drop_queued(sched);
 }

@@ -121,6 +121,7 @@ where
     gp.stack_class.set(class);
     gp.report_panic.set(!options.quiet);
     gp.panic_aborts.set(sched.config.panic_policy == PanicPolicy::Abort);
+    gp.wired.set(false);
     gp.set_name(options.name);
     gp.vtable.set(Some(&Body::<F, T>::VTABLE));
     // SAFETY: the G is ours, and its body holds nothing.

@@ -2,10 +2,11 @@
 
 use super::find_runnable::{Found, find_runnable};
 use super::waiting::commit_park;
-use super::wake::{inject, runqput};
+use super::wake::{give_p, inject, runqput, start_new_m, stays};
 use super::{newproc, sysmon};
+use crate::config::Migration;
 use crate::g::{G, Phase, Status, casgstatus};
-use crate::m::M;
+use crate::m::{Errand, M};
 use crate::p::P;
 use crate::runq::Gp;
 use crate::sched::Sched;
@@ -20,7 +21,11 @@ pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
         acquirep(sched, mp, pp);
     }
     while let Some(found) = find_runnable(sched, mp) {
-        execute(sched, mp, found);
+        if sched.config.migration == Migration::Always && ran_here_last(mp, &found.gp) {
+            hand_over(sched, mp, found.gp);
+        } else {
+            execute(sched, mp, found);
+        }
     }
     // ORDERING: Release: whoever frees the scheduler after this sees that the M is through with it.
     sched.attached.fetch_sub(1, Ordering::Release);
@@ -47,6 +52,21 @@ pub(super) fn acquirep(sched: &'static Sched, mp: &'static M, pp: &'static P) {
     sysmon::p_is_busy(sched);
 }
 
+/// True if a goroutine that has started would go on where it ran before.
+fn ran_here_last(mp: &'static M, gp: &Gp) -> bool {
+    gp.0.phase.get() != Phase::Unstarted && ptr::eq(gp.0.m.load(Ordering::Relaxed), mp)
+}
+
+/// Has another M go on with this one's P, and with a goroutine. Then this M has no P.
+fn hand_over(sched: &'static Sched, mp: &'static M, gp: Gp) {
+    let pp = mp.p();
+    mp.set_p(None);
+    match sched.idle.pop_m() {
+        Some(other) => give_p(other, pp, Errand::Run(gp)),
+        None => start_new_m(sched, pp, Errand::Run(gp)),
+    }
+}
+
 /// Runs a goroutine until it stops. The G is Runnable and ours.
 fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
     let Found { gp: Gp(gp), mut inherit } = found;
@@ -64,12 +84,16 @@ fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
             Switch::Yield => {
                 stop(mp);
                 casgstatus(gp, Status::Running, Status::Runnable);
-                runqput(sched, mp.p(), Gp(gp), false);
+                if !stays(gp, false) {
+                    runqput(sched, mp.p(), Gp(gp), false);
+                }
             }
             Switch::Preempt => {
                 stop(mp);
                 casgstatus(gp, Status::Running, Status::Runnable);
-                inject(sched, Gp(gp));
+                if !stays(gp, false) {
+                    inject(sched, Gp(gp));
+                }
             }
             Switch::Exit => {
                 stop(mp);
@@ -149,6 +173,7 @@ fn bind_stack(gp: &'static G, owned: &mut crate::p::Owned) {
         Ok(stack) => {
             stack.bind(Some(gp));
             gp.set_stack(Some(stack));
+            gp.wired.set(gp.sched().is_some_and(|s| s.config.migration == Migration::Never));
         }
         Err(e) => crate::throw::fatal(format_args!("no stack for goroutine {}: {e}", gp.id())),
     }

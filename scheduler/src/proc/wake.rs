@@ -27,12 +27,13 @@
 use super::waiting::make_runnable;
 use crate::g::G;
 use crate::idle::{Spinner, Wake};
-use crate::m::{self, M};
+use crate::m::{self, Errand, M};
 use crate::p::{Owned, P};
 use crate::runq::{FULL, Gp};
 use crate::sched::Sched;
 use crate::stack;
 use crate::sync::atomic::Ordering;
+use std::ptr;
 
 /// What moving a goroutine to another M costs, in nanoseconds: the sleeping M's wake-up, and that what it shares with
 /// those it leaves must change cores from then on. By measurement (docs/wake-policy.md).
@@ -44,6 +45,9 @@ pub(super) const STEAL_COST: u64 = 10_000;
 /// Puts a goroutine that has just become Runnable into a queue. On any stack.
 #[inline]
 pub(super) fn ready(gp: &'static G) {
+    if stays(gp, true) {
+        return;
+    }
     let sched = gp.sched().expect("a goroutine has a scheduler");
     match current_p(sched) {
         Some(pp) => runqput(sched, pp, Gp(gp), true),
@@ -62,7 +66,30 @@ pub(super) fn ready_from_g0(sched: &'static Sched, pp: &'static P, gp: &'static 
     }
     // SAFETY: the caller owns the right.
     unsafe { make_runnable(gp) };
-    runqput(sched, pp, Gp(gp), next);
+    if !stays(gp, false) {
+        runqput(sched, pp, Gp(gp), next);
+    }
+}
+
+/// Puts a Runnable goroutine that runs on one M only (`home`) where that M will find it; false if it is no such one.
+/// `next`: if that is the caller's own M, it runs next.
+#[inline]
+pub(super) fn stays(gp: &'static G, next: bool) -> bool {
+    let wired = gp.wired.get();
+    if wired {
+        go_home(gp, next);
+    }
+    wired
+}
+
+#[cold]
+#[inline(never)]
+fn go_home(gp: &'static G, next: bool) {
+    let mp = super::park::getm(gp);
+    let here = stack::current_head().is_some_and(|me| ptr::eq(super::park::getm(me), mp));
+    if mp.home.put(Gp(gp), next && here) {
+        mp.note.wakeup();
+    }
 }
 
 /// The caller's P, if it is a goroutine of this scheduler.
@@ -140,27 +167,38 @@ pub(super) fn wakep(sched: &'static Sched) {
 pub(super) fn start(sched: &'static Sched, wake: Wake<&'static M>) {
     match wake {
         Wake::Nobody => {}
-        Wake::Sleeper(mp, p) => give(sched, mp, p),
-        Wake::NewM(p) => match sched.take_keeper() {
-            Some(mp) => give(sched, mp, p),
-            None => start_new_m(sched, p),
-        },
+        Wake::Sleeper(mp, p) => give_p(mp, &sched.allp[p], Errand::Spin(Spinner::from_wakep())),
+        Wake::NewM(p) => {
+            let errand = Errand::Spin(Spinner::from_wakep());
+            match sched.take_keeper() {
+                Some(mp) => give_p(mp, &sched.allp[p], errand),
+                None => start_new_m(sched, &sched.allp[p], errand),
+            }
+        }
     }
 }
 
-fn give(sched: &'static Sched, mp: &'static M, p: usize) {
-    mp.set_nextp(&sched.allp[p], Some(Spinner::from_wakep()));
+/// Wakes a sleeping M with a P. The caller has taken it out of the list that it slept in.
+pub(super) fn give_p(mp: &'static M, pp: &'static P, errand: Errand) {
+    mp.set_nextp(pp, errand);
     mp.note.wakeup();
+}
+
+/// Gives a P up: to an M that waits in line for one, or to the idle list.
+pub(super) fn release_p(sched: &'static Sched, pp: &'static P) {
+    if let Some(mp) = sched.idle.put_p(pp.id) {
+        give_p(mp, pp, Errand::None);
+    }
 }
 
 /// Starts an M that does not exist yet: on g0, because making a thread is no business of a goroutine's stack (its
 /// size, and the thread-locals that `std` reads for it).
 #[cold]
 #[inline(never)]
-fn start_new_m(sched: &'static Sched, p: usize) {
+pub(super) fn start_new_m(sched: &'static Sched, pp: &'static P, errand: Errand) {
     super::park::systemstack(|| {
         sched.attached.fetch_add(1, Ordering::AcqRel);
-        if let Err(e) = m::start_m(sched, &sched.allp[p], Some(Spinner::from_wakep())) {
+        if let Err(e) = m::start_m(sched, pp, errand) {
             crate::throw::fatal(format_args!("cannot start an OS thread to run goroutines: {e}"));
         }
     });
