@@ -6,6 +6,8 @@
 //!
 //! [`hchan`]: the channel. [`waitq`]: who waits. `send`, `recv`, `select`: the operations. `counted`: when a channel ends. `handle`: the typed face.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod arm;
 mod counted;
 mod error;

@@ -15,6 +15,7 @@
 //! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`idle`],
 //! [`sched`]. Verbs: [`proc`]. Services: [`time`].
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![cfg_attr(loom, allow(dead_code, missing_docs, reason = "models use a part of it"))]
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
@@ -50,6 +51,8 @@ pub mod sync;
 mod thread;
 pub mod throw;
 pub mod time;
+#[cfg(not(loom))]
+mod tls_probe;
 
 #[cfg(not(loom))]
 pub use stack::class::{DEFAULT_STACK, MAX_STACK, MIN_STACK, StackSizeError, class_of};

@@ -16,6 +16,7 @@ thread_local! {
 struct GiveBack;
 
 impl Drop for GiveBack {
+    #[expect(clippy::disallowed_methods, reason = "the thread ends; see the module")]
     fn drop(&mut self) {
         if let Some(gp) = THREAD_G.take() {
             gp.end_thread();
@@ -26,6 +27,7 @@ impl Drop for GiveBack {
 
 /// The calling thread's G.
 #[inline(never)]
+#[expect(clippy::disallowed_methods, reason = "not on a goroutine's stack; see the module")]
 pub fn thread_g() -> &'static G {
     // SAFETY: does nothing; see the module.
     unsafe { std::arch::asm!("", options(nostack, preserves_flags)) };

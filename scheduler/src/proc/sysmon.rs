@@ -18,6 +18,7 @@ use crate::note::Note;
 use crate::sched::Sched;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::time::clock::Nanos;
+use crate::tls_probe::Probe;
 use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_micros(20);
@@ -71,7 +72,14 @@ pub(super) fn p_is_busy(sched: &'static Sched) {
     }
     if !sysmon.started.load(Ordering::Relaxed) && !sysmon.started.swap(true, Ordering::AcqRel) {
         let thread = std::thread::Builder::new().name("gort-sysmon".to_owned());
-        if let Err(e) = thread.spawn(move || run(sched)) {
+        let probe = Probe::begin(&sched.config);
+        let watch = move || {
+            if let Some(probe) = probe {
+                probe.end();
+            }
+            run(sched);
+        };
+        if let Err(e) = thread.spawn(watch) {
             crate::throw::fatal(format_args!("cannot start the thread that watches the scheduler: {e}"));
         }
     }

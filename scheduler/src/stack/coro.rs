@@ -16,6 +16,7 @@ use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CoroStack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, UnsafeCell};
+use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
@@ -74,9 +75,36 @@ pub struct Stack(NonNull<StackHead>);
 unsafe impl Send for Stack {}
 
 /// The slot's usable part, as corosensei wants it.
-struct Slot {
+#[derive(Debug)]
+pub struct Slot {
     base: StackPointer,
     limit: StackPointer,
+}
+
+impl Slot {
+    /// The part of the slot from `start` to `end` above its guard and below its head.
+    fn new(start: usize, end: usize) -> Slot {
+        Slot {
+            base: StackPointer::new(end - HEAD).expect("a slot is not at address 0"),
+            limit: StackPointer::new(start + GUARD).expect("a slot is not at address 0"),
+        }
+    }
+
+    /// A slot of the default class, for a coroutine that is no goroutine.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn take() -> io::Result<Slot> {
+        arena::admit(0, 1)?;
+        arena::take(0, 1).map(|span| Slot::new(span.start, span.end)).inspect_err(|_| arena::dismiss(0, 1))
+    }
+
+    /// Gives back what [`Slot::take`] gave.
+    pub fn give_back(self) {
+        arena::give_back(0, &[self.limit.get() - GUARD]);
+        arena::dismiss(0, 1);
+    }
 }
 
 // SAFETY: the slot has a guard at its low end and more than MIN_STACK usable bytes above it, and stays mapped.
@@ -94,10 +122,7 @@ impl Stack {
     pub fn new(class: u8, start: usize) -> Stack {
         let end = start + slot_size(class);
         let head = (end - HEAD) as *mut StackHead;
-        let slot = Slot {
-            base: StackPointer::new(end - HEAD).expect("a slot is not at address 0"),
-            limit: StackPointer::new(start + GUARD).expect("a slot is not at address 0"),
-        };
+        let slot = Slot::new(start, end);
         // Valgrind is told that this is a stack, for as long as the process lives.
         let usable = end - HEAD - (start + GUARD);
         std::mem::forget(ValgrindStackRegistration::new((start + GUARD) as *mut u8, usable));
