@@ -1,11 +1,17 @@
 //! What the benchmarks share: the operations of Go's own benchmarks, written for gort, and what measures them.
 //!
 //! [`chan`] and [`proc`](mod@proc) hold the rows, named as in Go; [`harness`] runs them as Go's `testing` package
-//! does; [`table`] is for the results. The criterion benches and the comparison with Go run the same rows.
+//! does. The criterion benches and the comparison with Go run the same rows. [`million`] has the rows of the other
+//! comparison. [`options`], [`process`], [`go`], [`table`] and [`page`] are for both comparisons.
 
 pub mod chan;
+pub mod go;
 pub mod harness;
+pub mod million;
+pub mod options;
+pub mod page;
 pub mod proc;
+pub mod process;
 pub mod table;
 
 use std::arch::asm;

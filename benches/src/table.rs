@@ -48,6 +48,17 @@ impl fmt::Display for Table {
     }
 }
 
+/// A number with three digits that count, or with all before its point.
+pub fn number(v: f64) -> String {
+    match v {
+        _ if v < 0.1 => format!("{v:.4}"),
+        _ if v < 1.0 => format!("{v:.3}"),
+        _ if v < 10.0 => format!("{v:.2}"),
+        _ if v < 100.0 => format!("{v:.1}"),
+        _ => format!("{v:.0}"),
+    }
+}
+
 /// The middle one of some numbers, or the mean of the two in the middle; `None` of none.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -76,6 +87,12 @@ mod tests {
         table.push(["chan_sync".to_owned(), "9.5".to_owned()]);
         let text = "| row       | ns/op |\n| --------- | ----: |\n| chan_sync |   9.5 |\n";
         assert_eq!(table.to_string(), text);
+    }
+
+    #[test]
+    fn three_digits_count() {
+        let numbers = [0.0, 0.02741, 0.4741, 4.741, 47.41, 474.1, 4741.0].map(number);
+        assert_eq!(numbers, ["0.0000", "0.0274", "0.474", "4.74", "47.4", "474", "4741"]);
     }
 
     #[test]

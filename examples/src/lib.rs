@@ -1,4 +1,6 @@
-//! What the example programs share: options on the command line, lines of output, random numbers.
+//! What the example programs share: options on the command line, lines of output, random numbers, memory.
+
+pub mod memory;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -23,13 +25,27 @@ pub struct Opt {
 ///
 /// `--help` prints both and ends the program. A mistake ends it with a message on stderr and exit status 2.
 pub fn options<const N: usize>(about: &str, opts: [Opt; N]) -> [usize; N] {
+    command_line(|args| parse(args, &opts), |program| help(program, about, &opts))
+}
+
+/// The one argument of a program that has no options: a number, `program N`, which need not be given. `arg.name` is
+/// what the help calls it. Otherwise as [`options`].
+pub fn argument(about: &str, arg: Opt) -> usize {
+    command_line(|args| parse_argument(args, &arg), |program| argument_help(program, about, &arg))
+}
+
+/// What `parse` makes of the command line; `None` asks for `help`.
+fn command_line<T>(
+    parse: impl FnOnce(&mut dyn Iterator<Item = String>) -> Result<Option<T>, String>,
+    help: impl FnOnce(&str) -> String,
+) -> T {
     let mut args = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
     let program = args.next().unwrap_or_default();
     let program = program.rsplit('/').next().unwrap_or_default();
-    match parse(args, &opts) {
+    match parse(&mut args) {
         Ok(Some(values)) => values,
         Ok(None) => {
-            say(format_args!("{}", help(program, about, &opts)));
+            say(format_args!("{}", help(program)));
             exit(0)
         }
         Err(mistake) => {
@@ -59,12 +75,31 @@ fn parse<const N: usize>(
         let Some(value) = value.or_else(|| args.next()) else {
             return Err(format!("`{arg}` wants a number"));
         };
-        let range = &opts[i].range;
-        values[i] = value.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| {
-            format!("`{value}` for {name} is not a number from {} to {}", range.start(), range.end())
-        })?;
+        values[i] = number(&value, name, &opts[i].range)?;
     }
     Ok(Some(values))
+}
+
+/// The value; `None` if help is asked for.
+fn parse_argument(args: impl IntoIterator<Item = String>, arg: &Opt) -> Result<Option<usize>, String> {
+    let mut value = None;
+    for text in args {
+        if text == "--help" || text == "-h" {
+            return Ok(None);
+        }
+        if value.is_some() || text.starts_with("--") {
+            return Err(format!("unknown argument `{text}`"));
+        }
+        value = Some(number(&text, arg.name, &arg.range)?);
+    }
+    Ok(Some(value.unwrap_or(arg.default)))
+}
+
+/// Reads a number, which may be written as in Rust: `1_000_000`.
+fn number(text: &str, name: &str, range: &RangeInclusive<usize>) -> Result<usize, String> {
+    text.replace('_', "").parse().ok().filter(|n| range.contains(n)).ok_or_else(|| {
+        format!("`{text}` for {name} is not a number from {} to {}", range.start(), range.end())
+    })
 }
 
 fn help(program: &str, about: &str, opts: &[Opt]) -> String {
@@ -73,8 +108,18 @@ fn help(program: &str, about: &str, opts: &[Opt]) -> String {
         let (low, high) = (range.start(), range.end());
         text += &format!("  {:<16} {about}, {low} to {high} (default {default})\n", format!("--{name} N"));
     }
-    text + "  --help           says this"
+    text + HELP_LINE
 }
+
+fn argument_help(program: &str, about: &str, Opt { name, default, range, about: what }: &Opt) -> String {
+    let (low, high) = (range.start(), range.end());
+    format!(
+        "{about}\n\nUsage: {program} [{name}]\n\nArguments:\n  \
+         {name:<16} {what}, {low} to {high} (default {default})\n\nOptions:\n{HELP_LINE}"
+    )
+}
+
+const HELP_LINE: &str = "  --help           says this";
 
 /// Prints a line, as `println!` does; but if nobody reads the output any more (`| head`), the program ends quietly.
 #[macro_export]
@@ -155,6 +200,22 @@ mod tests {
         ] {
             assert_eq!(parse(args), Err(message.to_owned()));
         }
+    }
+
+    #[test]
+    fn an_argument_is_a_number_and_need_not_be_there() {
+        let arg = Opt { name: "GOROUTINES", default: 7, range: 1..=2_000_000, about: "how many" };
+        let parse = |args: &[&str]| parse_argument(args.iter().map(|a| a.to_string()), &arg);
+        assert_eq!(parse(&[]), Ok(Some(7)));
+        assert_eq!(parse(&["1000"]), Ok(Some(1000)));
+        assert_eq!(parse(&["1_000_000"]), Ok(Some(1_000_000)));
+        assert_eq!(parse(&["5", "--help"]), Ok(None));
+        for text in ["many", "", "_", "-1", "0", "1e6", "2_000_001", "99999999999999999999"] {
+            let message = format!("`{text}` for GOROUTINES is not a number from 1 to 2000000");
+            assert_eq!(parse(&[text]), Err(message));
+        }
+        assert_eq!(parse(&["5", "6"]), Err("unknown argument `6`".to_owned()));
+        assert_eq!(parse(&["--goroutines"]), Err("unknown argument `--goroutines`".to_owned()));
     }
 
     #[test]

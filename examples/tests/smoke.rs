@@ -9,15 +9,19 @@ use std::time::Duration;
 /// Far more than any example needs; only a hang takes that long.
 const LIMIT: Duration = Duration::from_secs(120);
 
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     env!("CARGO_BIN_EXE_close_many_senders"),
     env!("CARGO_BIN_EXE_close_moderator"),
     env!("CARGO_BIN_EXE_close_one_sender"),
     env!("CARGO_BIN_EXE_embed"),
+    MILLION,
     env!("CARGO_BIN_EXE_ping_pong"),
     env!("CARGO_BIN_EXE_prime_sieve"),
     env!("CARGO_BIN_EXE_producer_consumer"),
 ];
+
+/// The one whose argument is a number without a name.
+const MILLION: &str = env!("CARGO_BIN_EXE_million");
 
 /// Runs a program to its end; fails if it does not come to one.
 fn output(program: &str, args: &[&str]) -> Output {
@@ -153,11 +157,48 @@ fn threads_and_goroutines_share_the_work() {
 }
 
 #[test]
+fn a_million_counts_what_it_costs() {
+    let lines = lines(MILLION, &["10_000"]);
+    assert_eq!(lines[0], "10,000 goroutines parked on one channel, then released by its close:");
+    let rows = [
+        ("spawn and park", "ns each"),
+        ("resident memory", "B each"),
+        ("page tables", "B each"),
+        ("memory mappings", "before"),
+        ("OS threads", "before"),
+        ("close until all end", "ns each"),
+        ("resident after that", "s"),
+    ];
+    assert_eq!(lines.len(), 1 + rows.len());
+    for (line, (what, unit)) in lines[1..].iter().zip(rows) {
+        assert!(line.starts_with(&format!("  {what} ")) && line.ends_with(&format!(" {unit}")), "{line:?}");
+    }
+    // Each of them has touched a page of its stack at least.
+    let resident: usize = lines[2].split_whitespace().rev().nth(2).unwrap().parse().unwrap();
+    assert!(resident >= 4096, "{:?}", lines[2]);
+}
+
+#[test]
+fn a_million_is_a_number() {
+    for arg in ["many", "0", "1e6", "-5", "99_999_999_999"] {
+        let out = output(MILLION, &[arg]);
+        let stderr = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(2), "{arg}");
+        assert!(stderr.contains(&format!("`{arg}` for GOROUTINES is not a number from 1 to")), "{stderr}");
+        assert!(out.stdout.is_empty());
+    }
+    let out = output(MILLION, &["10", "20"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8(out.stderr).unwrap().contains("unknown argument `20`"));
+}
+
+#[test]
 fn every_example_explains_itself() {
     for program in ALL {
         let help = lines(program, &["--help"]).join("\n");
         let name = program.rsplit('/').next().unwrap();
-        assert!(help.contains(&format!("Usage: {name} [OPTIONS]")) && help.contains("--help"), "{help}");
+        let takes = if program == MILLION { "GOROUTINES" } else { "OPTIONS" };
+        assert!(help.contains(&format!("Usage: {name} [{takes}]")) && help.contains("--help"), "{help}");
     }
 }
 
@@ -165,6 +206,9 @@ fn every_example_explains_itself() {
 fn every_example_refuses_what_it_does_not_know() {
     for program in ALL {
         for arg in ["--no-such-option", "--help=1", "7"] {
+            if program == MILLION && arg == "7" {
+                continue;
+            }
             let out = output(program, &[arg]);
             let stderr = String::from_utf8(out.stderr).unwrap();
             assert_eq!(out.status.code(), Some(2), "{program} {arg}");

