@@ -1249,3 +1249,21 @@ fn a_result_may_outlive_its_runtime() {
     assert_eq!(read.join().unwrap(), "late");
     drop(unread);
 }
+
+#[test]
+fn who_yields_lets_the_global_queue_go_first() {
+    at_size(1, || {
+        // More than a local queue holds, so that most of them are in the global one.
+        let (n, ran) = (10_000, Arc::new(AtomicUsize::new(0)));
+        for _ in 0..n {
+            let ran = ran.clone();
+            drop(go!(move || ran.fetch_add(1, SeqCst)));
+        }
+        let mut yields = 0;
+        while ran.load(SeqCst) < n {
+            yield_now();
+            yields += 1;
+        }
+        assert!(yields < n, "{yields} yields, while {n} goroutines waited to be run once");
+    });
+}

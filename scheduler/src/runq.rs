@@ -146,6 +146,11 @@ impl RunQueue {
         }
     }
 
+    /// Moves some of the injector to the tail.
+    pub fn append(&self, injector: &Injector<Gp>, limit: usize) {
+        while injector.steal_batch_with_limit(&self.worker, limit.max(1)).is_retry() {}
+    }
+
     /// Moves a fair share of the injector here and takes the first.
     pub fn refill(&self, injector: &Injector<Gp>, limit: usize) -> Option<Gp> {
         loop {

@@ -30,7 +30,7 @@ use super::wake::{self, STEAL_COST, ready_from_g0};
 use crate::idle::Spinner;
 use crate::m::{Errand, M};
 use crate::p::P;
-use crate::runq::Gp;
+use crate::runq::{FULL, Gp};
 use crate::sched::Sched;
 use crate::sync::atomic::{Ordering, fence};
 use crate::sync::spin_hint;
@@ -182,10 +182,26 @@ fn global(sched: &'static Sched, pp: &'static P) -> Option<Found> {
     if sched.injector.is_empty() {
         return None;
     }
-    let share = sched.injector.len() / sched.max_procs() + 1;
     // SAFETY: this M holds the P.
-    let gp = unsafe { pp.owned().runq.refill(&sched.injector, share.min(crate::runq::FULL / 2)) };
+    let gp = unsafe { pp.owned().runq.refill(&sched.injector, share(sched)) };
     gp.map(|gp| Found { gp, inherit: false })
+}
+
+fn share(sched: &'static Sched) -> usize {
+    (sched.injector.len() / sched.max_procs() + 1).min(FULL / 2)
+}
+
+/// A goroutine that yields to the tail of a short local queue would be back before those in the global queue were looked
+/// at, for 60 slices: this P's share of them goes before it.
+pub(super) fn global_before_yielder(sched: &'static Sched, pp: &'static P) {
+    if sched.injector.is_empty() {
+        return;
+    }
+    // SAFETY: this M holds the P.
+    let runq = unsafe { &pp.owned().runq };
+    if runq.len() < FULL / 2 {
+        runq.append(&sched.injector, share(sched));
+    }
 }
 
 /// Half of a victim's queue, or its `runnext`; see the module.

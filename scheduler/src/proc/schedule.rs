@@ -1,6 +1,6 @@
 //! The life of an M in a scheduler: find a goroutine, run it, deal with why it stopped.
 
-use super::find_runnable::{Found, find_runnable};
+use super::find_runnable::{Found, find_runnable, global_before_yielder};
 use super::waiting::commit_park;
 use super::wake::{give_p, inject, runqput, start_new_m, stays};
 use super::{newproc, sysmon};
@@ -85,6 +85,7 @@ fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
                 stop(mp);
                 casgstatus(gp, Status::Running, Status::Runnable);
                 if !stays(gp, false) {
+                    global_before_yielder(sched, mp.p());
                     runqput(sched, mp.p(), Gp(gp), false);
                 }
             }

@@ -94,6 +94,22 @@ struct Hot {
     stacks: Vec<Stack>,
     /// How many it may keep; looked up anew whenever they are reached.
     limit: usize,
+    /// Stacks that came from the depot and are not in the processor's cache: so many are fetched ahead.
+    cold: usize,
+}
+
+impl Hot {
+    #[inline]
+    fn pop(&mut self) -> Option<Stack> {
+        let stack = self.stacks.pop()?;
+        if self.cold > 0 {
+            self.cold -= 1;
+            if let Some(next) = self.stacks.last() {
+                next.prefetch();
+            }
+        }
+        Some(stack)
+    }
 }
 
 /// A P's hot stacks and admissions.
@@ -162,7 +178,7 @@ impl StackCache {
     /// As [`arena::take`].
     #[inline]
     pub fn get(&mut self, class: u8) -> io::Result<Stack> {
-        match self.hot.get_mut(class as usize).and_then(|hot| hot.stacks.pop()) {
+        match self.hot.get_mut(class as usize).and_then(Hot::pop) {
             Some(stack) => Ok(stack),
             None => self.refill(class),
         }
@@ -177,7 +193,8 @@ impl StackCache {
             None => (&mut none, 1),
         };
         DEPOTS[class as usize].lock().pop_into(&mut hot.stacks, room.div_ceil(2));
-        if let Some(stack) = hot.stacks.pop() {
+        hot.cold = hot.stacks.len();
+        if let Some(stack) = hot.pop() {
             return Ok(stack);
         }
         let ahead = (self.made / AHEAD).clamp(1, room.min(BATCH));
