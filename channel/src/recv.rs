@@ -102,9 +102,9 @@ pub(crate) unsafe fn recv_direct(c: &Hchan, sg: *const Sudog, elem: *mut u8, siz
 #[inline(never)]
 unsafe fn recv_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
     let gp = getg();
-    let sg = Sudog::new(gp, elem, wait.is_timed());
-    // SAFETY: the sudog stays in this frame until it has been dequeued or removed.
-    match unsafe { park(gp, c, &c.recvq, &sg, wait, WaitReason::ChanReceive) } {
+    let sg = Sudog::in_g(gp, elem, wait.is_timed());
+    // SAFETY: the sudog is this wait's until it has been dequeued or removed.
+    match unsafe { park(gp, c, &c.recvq, sg, wait, WaitReason::ChanReceive) } {
         Woken::Served => Received::Received,
         Woken::Closed => Received::Closed,
         Woken::TimedOut => Received::TimedOut,

@@ -93,9 +93,9 @@ pub(crate) unsafe fn send_direct(sg: *const Sudog, elem: *const u8, size: usize)
 #[inline(never)]
 unsafe fn send_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
     let gp = getg();
-    let sg = Sudog::new(gp, elem, wait.is_timed());
-    // SAFETY: the sudog stays in this frame until it has been dequeued or removed.
-    match unsafe { park(gp, c, &c.sendq, &sg, wait, WaitReason::ChanSend) } {
+    let sg = Sudog::in_g(gp, elem, wait.is_timed());
+    // SAFETY: the sudog is this wait's until it has been dequeued or removed.
+    match unsafe { park(gp, c, &c.sendq, sg, wait, WaitReason::ChanSend) } {
         Woken::Served => Sent::Sent,
         Woken::Closed => Sent::Closed,
         Woken::TimedOut => Sent::TimedOut,

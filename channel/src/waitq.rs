@@ -1,26 +1,26 @@
 //! [`Sudog`] and [`WaitQ`]: who waits at a channel.
 //!
-//! A sudog is one wait of one goroutine (or plain thread) at one channel, and lies in the frame of the operation that
-//! parks. A wait queue is a doubly linked list of them, first come, first served.
+//! A sudog is one wait of one goroutine (or plain thread) at one channel. That of a send or a receive lies in its G
+//! (`G::wait_place`), so that a close that wakes a million goes through the Gs and not through a page of stack for each;
+//! those of a select lie in its frame. A wait queue is a doubly linked list of them, first come, first served.
 //!
 //! W1: A queue and the links of the sudogs in it are touched under the channel's lock only; [`WaitQ::is_empty`] may
 //! look without it.
 //!
-//! W2: A sudog in a queue is alive. Its frame is left only after the sudog was taken out: by the waker ([`WaitQ::dequeue`],
-//! which leaves `linked` false) or by its own goroutine under the lock ([`WaitQ::remove`]).
+//! W2: A sudog in a queue is alive. The operation is left only after the sudog was taken out: by the waker
+//! ([`WaitQ::dequeue`], which leaves `linked` false) or by its own goroutine under the lock ([`WaitQ::remove`]).
 //!
 //! W3: Whoever dequeues a sudog has the right to ready its goroutine, once: for a wait on several things because it
 //! has won `win_select`, for a simple wait because a sudog is dequeued once. Until it is readied, `elem` and
 //! `success` are the waker's.
 
-use gort_scheduler::g::G;
+use gort_scheduler::g::{G, INLINE};
 use gort_scheduler::sync::atomic::{AtomicPtr, Ordering};
 use std::cell::Cell;
 use std::ptr;
 
-/// One wait; see the module. Aligned so that a waker of many touches one line of each.
+/// One wait; see the module.
 #[derive(Debug)]
-#[repr(align(64))]
 pub struct Sudog {
     /// Who waits.
     pub g: &'static G,
@@ -47,6 +47,18 @@ impl Sudog {
             linked: Cell::new(false),
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),
+        }
+    }
+
+    /// A wait that is in no queue, in the place that the calling goroutine has for its one wait.
+    #[inline]
+    pub fn in_g(g: &'static G, elem: *mut u8, is_select: bool) -> &'static Sudog {
+        const { assert!(size_of::<Sudog>() <= size_of_val(&[0usize; INLINE])) };
+        let place = g.wait_place().cast::<Sudog>();
+        // SAFETY: the caller is `g`, in no other wait; the place is large and aligned enough, and never freed.
+        unsafe {
+            place.write(Sudog::new(g, elem, is_select));
+            &*place
         }
     }
 }

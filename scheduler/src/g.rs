@@ -149,7 +149,7 @@ impl fmt::Debug for GoroutineId {
 }
 
 /// Words of a closure, or of a result, that lie in the G itself; what is larger is boxed.
-pub(crate) const INLINE: usize = 8;
+pub const INLINE: usize = 8;
 
 /// What differs between goroutines of different closure types; see `newproc`.
 pub(crate) struct BodyVtable {
@@ -166,7 +166,7 @@ pub(crate) struct BodyVtable {
 pub(crate) enum Phase {
     /// The body holds the closure.
     Unstarted,
-    /// The body holds nothing, or a value on its way.
+    /// The body holds nothing but the record of a wait (`G::wait_place`).
     Started,
     /// The body holds the result.
     HasResult,
@@ -209,7 +209,7 @@ pub struct G {
     /// It has started, and runs on its M and on no other (Go's `lockedm`).
     pub(crate) wired: Cell<bool>,
 
-    // -- The body: closure, then result. Owned as the stack is; see `Phase`. --
+    // -- The body: closure, then result; in between the record of a wait. Owned as the stack is; see `Phase`. --
     pub(crate) body: UnsafeCell<[MaybeUninit<usize>; INLINE]>,
 
     // -- What is asked rarely. --
@@ -383,6 +383,15 @@ impl G {
     pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
         // SAFETY: null or a `'static` location.
         unsafe { self.spawned_at.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// A place of one line of the cache, for the record of the one wait that a G can be in. It is the running G's own, and
+    /// stays its own, or its waker's, until the wait is over; like all of a G it is never freed. Waits of many
+    /// goroutines at one place so lie side by side in memory, and not each on a page of its own, as on their stacks.
+    #[inline]
+    pub fn wait_place(&self) -> *mut [usize; INLINE] {
+        // While user code runs the closure has been taken out, and the result is not there yet.
+        self.body.get().cast()
     }
 
     /// Starts a wait that only one of several wakers may end. Called by the G itself before any of them knows it.

@@ -2,22 +2,33 @@
 //! (Go's `allgs`, `gfget`, `gfput`).
 //!
 //! A P keeps some free Gs for itself; the rest are in one list under a short lock. Slabs form a list that only
-//! grows, so [`for_each`] needs no lock.
+//! grows, so [`for_each`] needs no lock. Each slab is as large as all before it together, up to [`LARGEST`], and its Gs are
+//! made a few at a time: small allocations in great numbers would have the C library extend its heap page by page, under
+//! the lock of the address space, which the page faults of new stacks need as well.
 
 use crate::g::G;
 use crate::sync::Spinning;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::alloc::{Layout, alloc, handle_alloc_error};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Gs made at once.
-const SLAB: usize = 64;
-/// Free Gs that a P keeps, and the number it takes or gives at once.
+/// Gs of the first slab and of the largest ones (6 MiB).
+const SMALLEST: usize = 64;
+const LARGEST: usize = 1 << 15;
+/// Free Gs that a P keeps, and the number it takes or gives at once, and that is made at once.
 const CACHE: usize = 64;
 const BATCH: usize = CACHE / 2;
 
+/// The memory of some Gs, the first `len` of which are made.
 struct Slab {
-    gs: [G; SLAB],
+    gs: *mut G,
+    cap: usize,
+    /// Changed under the lock of [`FREE`].
+    len: AtomicUsize,
     next: *const Slab,
 }
+
+// SAFETY: the Gs up to `len` are `Sync`; those beyond are touched under the lock of `FREE` only.
+unsafe impl Sync for Slab {}
 
 static SLABS: AtomicPtr<Slab> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -43,8 +54,61 @@ impl GList {
     }
 }
 
+/// The shared free Gs.
+struct Free {
+    list: GList,
+    /// The slab that is not used up.
+    slab: Option<&'static Slab>,
+}
+
 #[cfg(not(loom))]
-static FREE: Spinning<GList> = Spinning::new(GList { head: None, len: 0 });
+static FREE: Spinning<Free> = Spinning::new(Free { list: GList { head: None, len: 0 }, slab: None });
+
+impl Free {
+    /// A free G, a new one if need be.
+    fn pop(&mut self) -> &'static G {
+        if self.list.len == 0 {
+            self.grow();
+        }
+        self.list.pop().expect("some were just made")
+    }
+
+    /// Makes some Gs.
+    #[cold]
+    fn grow(&mut self) {
+        let slab = match self.slab {
+            Some(slab) if slab.len.load(Ordering::Relaxed) < slab.cap => slab,
+            _ => self.new_slab(),
+        };
+        let len = slab.len.load(Ordering::Relaxed);
+        for i in len..(len + BATCH).min(slab.cap) {
+            // SAFETY: within the slab, whose G at this place is not made yet; it is never freed.
+            unsafe {
+                let gp = slab.gs.add(i);
+                gp.write(G::new());
+                self.list.push(&*gp);
+            }
+            // ORDERING: Release, pairs with the Acquire in `for_each`; publishes the G.
+            slab.len.store(i + 1, Ordering::Release);
+        }
+    }
+
+    fn new_slab(&mut self) -> &'static Slab {
+        let cap = self.slab.map_or(SMALLEST, |last| (2 * last.cap).min(LARGEST));
+        let layout = Layout::array::<G>(cap).expect("a slab of bounded size");
+        // SAFETY: the layout is not empty.
+        let gs = unsafe { alloc(layout) }.cast::<G>();
+        if gs.is_null() {
+            handle_alloc_error(layout);
+        }
+        let next = SLABS.load(Ordering::Relaxed);
+        let slab: &'static Slab = Box::leak(Box::new(Slab { gs, cap, len: AtomicUsize::new(0), next }));
+        // ORDERING: Release, pairs with the Acquire in `for_each`; publishes the slab. Only the holder of the lock stores.
+        SLABS.store(std::ptr::from_ref(slab).cast_mut(), Ordering::Release);
+        self.slab = Some(slab);
+        slab
+    }
+}
 
 /// A P's own free Gs.
 #[derive(Debug, Default)]
@@ -62,19 +126,11 @@ impl GCache {
 
     #[cold]
     fn refill(&mut self) -> &'static G {
-        {
-            let mut free = FREE.lock();
-            for _ in 0..BATCH {
-                let Some(gp) = free.pop() else { break };
-                self.list.push(gp);
-            }
+        let mut free = FREE.lock();
+        for _ in 1..BATCH {
+            self.list.push(free.pop());
         }
-        if self.list.len == 0 {
-            for gp in grow() {
-                self.list.push(gp);
-            }
-        }
-        self.list.pop().expect("just filled")
+        free.pop()
     }
 
     /// Takes an idle G.
@@ -91,7 +147,7 @@ impl GCache {
         let mut free = FREE.lock();
         for _ in 0..n {
             let Some(gp) = self.list.pop() else { break };
-            free.push(gp);
+            free.list.push(gp);
         }
     }
 }
@@ -106,45 +162,25 @@ impl Drop for GCache {
 /// A free G for a caller without a P.
 #[cfg(not(loom))]
 pub fn get_shared() -> &'static G {
-    if let Some(gp) = FREE.lock().pop() {
-        return gp;
-    }
-    let mut fresh = grow();
-    let gp = fresh.next().expect("a slab is not empty");
-    let mut free = FREE.lock();
-    fresh.for_each(|gp| free.push(gp));
-    gp
+    FREE.lock().pop()
 }
 
 /// Takes an idle G from a caller without a P.
 #[cfg(not(loom))]
 pub fn put_shared(gp: &'static G) {
-    FREE.lock().push(gp);
-}
-
-/// A new slab's Gs, all idle.
-fn grow() -> impl Iterator<Item = &'static G> {
-    let slab = Box::leak(Box::new(Slab { gs: std::array::from_fn(|_| G::new()), next: std::ptr::null() }));
-    let mut head = SLABS.load(Ordering::Relaxed);
-    loop {
-        slab.next = head;
-        // ORDERING: Release, pairs with the Acquire in `for_each`; publishes the slab.
-        match SLABS.compare_exchange(head, slab, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => break,
-            Err(now) => head = now,
-        }
-    }
-    let slab: &'static Slab = slab;
-    slab.gs.iter()
+    FREE.lock().list.push(gp);
 }
 
 /// Looks at every G that was ever made.
 pub fn for_each(mut f: impl FnMut(&'static G)) {
-    // ORDERING: Acquire, pairs with the Release in `grow`.
+    // ORDERING: Acquire, pairs with the Release in `new_slab`.
     let mut slab = SLABS.load(Ordering::Acquire) as *const Slab;
     // SAFETY: slabs are leaked, so every pointer of the list is valid for ever.
     while let Some(s) = unsafe { slab.as_ref() } {
-        s.gs.iter().for_each(&mut f);
+        // ORDERING: Acquire, pairs with the Release in `grow`.
+        let made = s.len.load(Ordering::Acquire);
+        // SAFETY: so many Gs of the slab are made, and never freed.
+        unsafe { std::slice::from_raw_parts(s.gs, made) }.iter().for_each(&mut f);
         slab = s.next;
     }
 }

@@ -10,7 +10,7 @@
 //! | [`gopark_until`](time::sleep::gopark_until) | the same with a deadline |
 //! | [`goready`](proc::goready) | makes a parked goroutine runnable, next on this P |
 //! | [`gosched`](proc::gosched), [`preempt_check`](proc::preempt_check) | give way |
-//! | [`spawn`](proc::spawn) | starts a goroutine |
+//! | [`try_spawn`](proc::try_spawn) | starts a goroutine |
 //!
 //! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`idle`],
 //! [`sched`]. Verbs: [`proc`]. Services: [`time`].

@@ -1,4 +1,4 @@
-//! The beginning and the end of a goroutine: [`spawn`] (Go's `newproc`), `goexit`, and the [`Goroutine`] that joins it.
+//! The beginning and the end of a goroutine: [`try_spawn`] (Go's `newproc`), `goexit`, and the [`Goroutine`] that joins it.
 //!
 //! **Body.** A closure of up to eight words lies in the G itself, a larger one in a box; its result takes the same
 //! place. So a spawn is a G from the P's free list and a push, without an allocation.

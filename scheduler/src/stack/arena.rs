@@ -245,7 +245,7 @@ impl Region {
                     usable(self.class)
                 )));
             }
-            match mapping::reserve(len + mapping::page_size()) {
+            match mapping::reserve(len) {
                 Ok(low) => break low,
                 Err(_) => len /= 2,
             }
