@@ -5,7 +5,7 @@
 //! | status | where it is | its stack belongs to |
 //! | --- | --- | --- |
 //! | `Idle` | in a G pool, or being made by its spawner | it has none |
-//! | `Runnable` | in exactly one run queue, `runnext`, the injector, or on its way there | nobody, until the M that takes it out |
+//! | `Runnable` | in exactly one run queue, `runnext`, the global queue, or on its way there | nobody, until the M that takes it out |
 //! | `Running` | on one M | that M |
 //! | `Syscall` | on one M that has given up its P | that M |
 //! | `Waiting` | in the wait queues or timers that its park put it in | nobody; whoever owns the right to ready it may make it Runnable |

@@ -25,7 +25,7 @@
 //! P could become idle in between, its M look for the last time, and a second submitter after that still see the
 //! first one's count and wake nobody. With the lock, whoever sees that P idle sees the count gone as well.
 //!
-//! The handshake is needed for work that nobody awake is bound to find: the injector and expired timers. Work in a
+//! The handshake is needed for work that nobody awake is bound to find: the global queue and expired timers. Work in a
 //! local queue is held by a P whose M is awake; waking another M for it is a matter of speed (`proc::wake`).
 //!
 //! **Rejected**: a counter of pending work beside the queues (every spawn would write a shared line); waking on

@@ -26,6 +26,7 @@ pub mod config;
 pub mod g;
 #[cfg(not(loom))]
 pub mod gate;
+pub mod globq;
 #[cfg(not(loom))]
 mod gpool;
 pub mod home;

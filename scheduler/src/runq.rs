@@ -16,7 +16,7 @@
 //! I3: Only the owner puts into `runnext`. So a thief that fails to take what it saw has lost it to the owner, and
 //! need not try again.
 //!
-//! **Differs from Go**: the queue is not bounded, only kept short: at [`FULL`] half of it goes to the injector.
+//! **Differs from Go**: the queue is not bounded, only kept short: at [`FULL`] half of it goes to the global queue.
 //! A thief takes at most 32 at once.
 //!
 //! The deque may change the size of its buffer in `push` and `pop`, and then reads a thread-local of `crossbeam-epoch`.
@@ -25,15 +25,16 @@
 //! address of a thread-local gets out. All other operations are called on g0.
 
 use crate::g::G;
+use crate::globq::GlobQueue;
 use crate::sync::atomic::{AtomicPtr, Ordering};
-use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+use crossbeam_deque::{Steal, Stealer, Worker};
 use std::cell::Cell;
 
 /// A G in a queue. The queue's taker owns it (status Runnable).
 #[derive(Clone, Copy, Debug)]
 pub struct Gp(pub &'static G);
 
-/// The length at which half of a local queue goes to the injector, as in Go.
+/// The length at which half of a local queue goes to the global one, as in Go.
 pub const FULL: usize = 256;
 
 /// The owner's end.
@@ -135,31 +136,28 @@ impl RunQueue {
         self.worker.is_empty()
     }
 
-    /// Moves half of the queue to the injector.
+    /// Moves half of the queue to the global one.
     #[cold]
     #[inline(never)]
-    pub fn overflow(&self, injector: &Injector<Gp>) {
+    pub fn overflow(&self, globq: &GlobQueue) {
         no_merging();
-        for _ in 0..self.len() / 2 {
-            let Some(gp) = self.worker.pop() else { break };
-            injector.push(gp);
-        }
+        let half = self.len() / 2;
+        globq.extend(std::iter::from_fn(|| self.worker.pop()).take(half));
     }
 
-    /// Moves some of the injector to the tail.
-    pub fn append(&self, injector: &Injector<Gp>, limit: usize) {
-        while injector.steal_batch_with_limit(&self.worker, limit.max(1)).is_retry() {}
+    /// Moves up to `n` of the global queue to the tail.
+    pub fn append(&self, globq: &GlobQueue, n: usize) {
+        globq.take(n, |gp| self.put_tail(gp));
     }
 
-    /// Moves a fair share of the injector here and takes the first.
-    pub fn refill(&self, injector: &Injector<Gp>, limit: usize) -> Option<Gp> {
-        loop {
-            match injector.steal_batch_with_limit_and_pop(&self.worker, limit.max(1)) {
-                Steal::Success(gp) => return Some(gp),
-                Steal::Empty => return None,
-                Steal::Retry => {}
-            }
-        }
+    /// Takes the first of the global queue, and moves up to `n - 1` more to the tail.
+    pub fn refill(&self, globq: &GlobQueue, n: usize) -> Option<Gp> {
+        let mut first = None;
+        globq.take(n, |gp| match first {
+            None => first = Some(gp),
+            Some(_) => self.put_tail(gp),
+        });
+        first
     }
 }
 

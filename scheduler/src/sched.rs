@@ -6,16 +6,15 @@
 //! that has ended may still hold the address, and compares it at most ([`G::runs_on`](crate::g::G::runs_on)).
 
 use crate::config::{Config, ConfigError};
+use crate::globq::GlobQueue;
 use crate::idle::Idle;
 use crate::m::M;
 use crate::p::P;
 use crate::proc::sysmon::Sysmon;
-use crate::runq::Gp;
 use crate::stack::class;
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::time::Timers;
 use crate::time::clock::Nanos;
-use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
 
 /// Takes new goroutines.
@@ -31,7 +30,7 @@ pub struct Sched {
     pub(crate) stack_class: u8,
     pub(crate) allp: Box<[P]>,
     /// The global queue: what comes from plain threads, what overflows a local queue, what was preempted.
-    pub(crate) injector: Injector<Gp>,
+    pub(crate) globq: CachePadded<GlobQueue>,
     pub(crate) idle: CachePadded<Idle<&'static M>>,
     pub(crate) timers: CachePadded<Timers>,
     pub(crate) keeper: CachePadded<Keeper>,
@@ -40,7 +39,7 @@ pub struct Sched {
     /// Ms that serve this scheduler, or are on their way to it.
     pub(crate) attached: AtomicU32,
     /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
-    /// injector, or to wake an M for it: it may have run and ended before they are through.
+    /// global queue, or to wake an M for it: it may have run and ended before they are through.
     pub(crate) visitors: AtomicU32,
     /// Goroutines spawned by plain threads, and unstarted ones dropped at the end; beside the Ps' own counts.
     pub(crate) spawned_outside: AtomicU64,
@@ -74,7 +73,7 @@ impl Sched {
             stack_class: class::class_of(config.stack_size).map_err(ConfigError::StackSize)?,
             config,
             allp: (0..n).map(|id| P::new(id, order)).collect(),
-            injector: Injector::new(),
+            globq: CachePadded::default(),
             idle: CachePadded::new(Idle::new(n)),
             timers: CachePadded::new(Timers::new()),
             keeper: CachePadded::new(Keeper {

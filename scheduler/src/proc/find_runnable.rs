@@ -146,10 +146,10 @@ fn global_now_and_then(sched: &'static Sched, mp: &'static M, pp: &'static P) ->
         mp.home.demote();
     }
     let every = if over { 2 } else { GLOBAL_EVERY };
-    if sched.injector.is_empty() || !w.schedtick.load(Ordering::Relaxed).is_multiple_of(every) {
+    if sched.globq.is_empty() || !w.schedtick.load(Ordering::Relaxed).is_multiple_of(every) {
         return None;
     }
-    runq.refill(&sched.injector, 1).map(|gp| Found { gp, inherit: false })
+    runq.refill(&sched.globq, 1).map(|gp| Found { gp, inherit: false })
 }
 
 /// A goroutine of this M, in every other time slice before the P's.
@@ -179,28 +179,28 @@ fn local(pp: &'static P) -> Option<Found> {
 
 /// This P's share of the global queue.
 fn global(sched: &'static Sched, pp: &'static P) -> Option<Found> {
-    if sched.injector.is_empty() {
+    if sched.globq.is_empty() {
         return None;
     }
     // SAFETY: this M holds the P.
-    let gp = unsafe { pp.owned().runq.refill(&sched.injector, share(sched)) };
+    let gp = unsafe { pp.owned().runq.refill(&sched.globq, share(sched)) };
     gp.map(|gp| Found { gp, inherit: false })
 }
 
 fn share(sched: &'static Sched) -> usize {
-    (sched.injector.len() / sched.max_procs() + 1).min(FULL / 2)
+    (sched.globq.len() / sched.max_procs() + 1).min(FULL / 2)
 }
 
 /// A goroutine that yields to the tail of a short local queue would be back before those in the global queue were looked
 /// at, for 60 slices: this P's share of them goes before it.
 pub(super) fn global_before_yielder(sched: &'static Sched, pp: &'static P) {
-    if sched.injector.is_empty() {
+    if sched.globq.is_empty() {
         return;
     }
     // SAFETY: this M holds the P.
     let runq = unsafe { &pp.owned().runq };
     if runq.len() < FULL / 2 {
-        runq.append(&sched.injector, share(sched));
+        runq.append(&sched.globq, share(sched));
     }
 }
 
@@ -240,9 +240,9 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
                 return Some(gp);
             }
         }
-        if !sched.injector.is_empty() {
+        if !sched.globq.is_empty() {
             // SAFETY: this M holds the P.
-            return unsafe { pp.owned().runq.refill(&sched.injector, 1) };
+            return unsafe { pp.owned().runq.refill(&sched.globq, 1) };
         }
         if !waiting {
             return None;
@@ -260,7 +260,7 @@ fn worth_stealing(victim: &P) -> bool {
 /// The M has found work: it stops spinning, and wakes another one if there is more than it can do.
 fn reset_spinning(sched: &'static Sched, spinner: Option<Spinner>) {
     let Some(spinner) = spinner else { return };
-    if sched.idle.stop_spinning(spinner) && (!sched.injector.is_empty() || any_worth_stealing(sched)) {
+    if sched.idle.stop_spinning(spinner) && (!sched.globq.is_empty() || any_worth_stealing(sched)) {
         wake::wakep(sched);
     }
 }
@@ -278,7 +278,7 @@ fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spin
     wake::release_p(sched, pp);
     let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));
     // Backlogs are the last spinner's business alone, else all that find no victim would run in circles here.
-    if (!sched.injector.is_empty() || sched.timer_is_due() || (last && any_worth_stealing(sched)))
+    if (!sched.globq.is_empty() || sched.timer_is_due() || (last && any_worth_stealing(sched)))
         && let Some(p) = sched.idle.get_p()
     {
         acquirep(sched, mp, &sched.allp[p]);

@@ -25,7 +25,6 @@ use crate::sched::{CLOSING, OPEN, STOPPED, Sched};
 use crate::sync::atomic::{Ordering, fence};
 use crate::time::clock::Nanos;
 use crate::time::sleep::sleep_until;
-use crossbeam_deque::Steal;
 use std::time::Duration;
 
 /// How long step 3 waits for Ms that are about to leave.
@@ -86,17 +85,14 @@ fn wait_until(deadline: Nanos, done: impl Fn() -> bool) {
 
 /// Empties the queues; drops what never ran. By whoever ends the scheduler, and by each M that leaves it.
 pub(super) fn drop_queued(sched: &'static Sched) {
-    let injected = std::iter::from_fn(|| {
-        loop {
-            match sched.injector.steal() {
-                Steal::Success(gp) => return Some(gp),
-                Steal::Empty => return None,
-                Steal::Retry => {}
-            }
-        }
+    // One by one: what is dropped may do anything, such as spawn.
+    let shared = std::iter::from_fn(|| {
+        let mut first = None;
+        sched.globq.take(1, |gp| first = Some(gp));
+        first
     });
     let queued = sched.allp.iter().flat_map(|pp| std::iter::from_fn(|| pp.thief.steal_one()));
-    for Gp(gp) in injected.chain(queued) {
+    for Gp(gp) in shared.chain(queued) {
         // What has run before stays as it is: abandoned.
         if gp.phase.get() == Phase::Unstarted {
             drop_unstarted(gp);

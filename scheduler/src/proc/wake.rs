@@ -1,8 +1,8 @@
 //! Making goroutines runnable, and deciding when another M is woken for them.
 //!
 //! **Where it goes.** A readied or new goroutine goes into the `runnext` of the caller's P; without a P, into the
-//! injector. Work in the injector is found by nobody in particular, so putting it there follows the handshake of
-//! `idle` to the letter.
+//! global queue. Work in there is found by nobody in particular, so putting it there follows the handshake of `idle` to
+//! the letter.
 //!
 //! **Who is woken.** Work in a local queue has an M that is awake and will run it; waking another M makes sense only
 //! if the work would *wait longer where it is than the move costs*. A move costs a futex call here, some microseconds
@@ -126,7 +126,7 @@ pub(super) fn runqput(sched: &'static Sched, pp: &'static P, gp: Gp, next: bool)
 fn spill(sched: &'static Sched, pp: &'static P) {
     // SAFETY: the caller of `runqput` holds the P.
     let owned: &mut Owned = unsafe { pp.owned() };
-    owned.runq.overflow(&sched.injector);
+    owned.runq.overflow(&sched.globq);
 }
 
 /// Wakes an M if the last of `waiting` goroutines on this P would wait longer than the move costs.
@@ -147,7 +147,7 @@ fn wake_for_backlog(sched: &'static Sched, pp: &'static P, waiting: usize) {
 pub(super) fn inject(sched: &'static Sched, gp: Gp) {
     // Relaxed: published by the push, without which nobody can be through with the scheduler.
     sched.visitors.fetch_add(1, Ordering::Relaxed);
-    sched.injector.push(gp);
+    sched.globq.push(gp);
     let wake = sched.idle.submitted();
     start(sched, wake);
     // ORDERING: Release: whoever frees the scheduler after this sees that we are through with it.
