@@ -194,7 +194,7 @@ impl Runtime {
         // caller cannot touch meanwhile what is not Send: f, all that it owns, and its result are used by one
         // thread at a time, with a hand-over before and after. What belongs to one OS thread by its nature is
         // the user's business, as for every goroutine (docs/safety.md).
-        let main = unsafe { spawn_unchecked(self.sched, options, f) };
+        let main = unsafe { spawn_unchecked(getg(), self.sched, options, f) };
         main.join().unwrap_or_else(|payload| resume_unwind(payload))
     }
 
@@ -211,7 +211,7 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn_with(self.sched, Options::default(), f)
+        spawn_with(getg(), self.sched, Options::default(), f)
     }
 
     /// How many goroutines of this runtime exist: spawned and not ended.

@@ -2,6 +2,7 @@
 
 use crate::builder::Runtime;
 use gort_scheduler::config::{Config, MAX_PROCS, Migration};
+use gort_scheduler::g::G;
 use gort_scheduler::proc::getg;
 use gort_scheduler::sched::Sched;
 use gort_scheduler::throw::report;
@@ -26,12 +27,13 @@ pub(crate) fn global() -> &'static Runtime {
     })
 }
 
-/// The scheduler that the caller runs on; on a plain thread the global one.
-pub(crate) fn current() -> &'static Sched {
-    getg().sched().unwrap_or_else(|| global().sched())
+/// The scheduler that `me` runs on; of a plain thread the global one.
+#[inline]
+pub(crate) fn sched_of(me: &'static G) -> &'static Sched {
+    me.sched().unwrap_or_else(|| global().sched())
 }
 
-/// As [`current`], but a global runtime that nobody has needed yet is not started for it.
+/// As [`sched_of`] the caller, but a global runtime that nobody has needed yet is not started for it.
 pub(crate) fn current_if_any() -> Option<&'static Sched> {
     getg().sched().or_else(|| GLOBAL.get().map(Runtime::sched))
 }

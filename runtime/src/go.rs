@@ -1,7 +1,7 @@
 //! Starting goroutines: [`go`](go()), [`Builder`], [`JoinHandle`], and what a goroutine can ask of its scheduler.
 
-use crate::global::{current, current_if_any, global};
-use gort_scheduler::g::GoroutineId;
+use crate::global::{current_if_any, sched_of};
+use gort_scheduler::g::{G, GoroutineId};
 use gort_scheduler::proc::newproc::Options;
 use gort_scheduler::proc::{self, Goroutine, getg, try_spawn};
 use gort_scheduler::sched::Sched;
@@ -30,28 +30,34 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    spawn_with(current(), Options::default(), f)
+    let me = getg();
+    spawn_with(me, sched_of(me), Options::default(), f)
 }
 
 #[track_caller]
 #[inline]
-pub(crate) fn spawn_with<F, T>(sched: &'static Sched, options: Options, f: F) -> JoinHandle<T>
+pub(crate) fn spawn_with<F, T>(me: &'static G, sched: &'static Sched, options: Options, f: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    try_spawn_with(sched, options, f).unwrap_or_else(|e| cannot_start(&e))
+    try_spawn_with(me, sched, options, f).unwrap_or_else(|e| cannot_start(&e))
 }
 
 #[track_caller]
 #[inline]
-fn try_spawn_with<F, T>(sched: &'static Sched, options: Options, f: F) -> io::Result<JoinHandle<T>>
+fn try_spawn_with<F, T>(
+    me: &'static G,
+    sched: &'static Sched,
+    options: Options,
+    f: F,
+) -> io::Result<JoinHandle<T>>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
     // SAFETY: 'static + Send.
-    unsafe { try_spawn(sched, options, f).map(JoinHandle) }
+    unsafe { try_spawn(me, sched, options, f).map(JoinHandle) }
 }
 
 /// [`try_spawn`], where an error is a panic.
@@ -61,12 +67,17 @@ where
 /// As there.
 #[track_caller]
 #[inline]
-pub(crate) unsafe fn spawn_unchecked<F, T>(sched: &'static Sched, options: Options, f: F) -> Goroutine<T>
+pub(crate) unsafe fn spawn_unchecked<F, T>(
+    me: &'static G,
+    sched: &'static Sched,
+    options: Options,
+    f: F,
+) -> Goroutine<T>
 where
     F: FnOnce() -> T,
 {
     // SAFETY: the caller's promise.
-    unsafe { try_spawn(sched, options, f).unwrap_or_else(|e| cannot_start(&e)) }
+    unsafe { try_spawn(me, sched, options, f).unwrap_or_else(|e| cannot_start(&e)) }
 }
 
 #[track_caller]
@@ -145,7 +156,8 @@ impl Builder {
             stack_size: self.stack_size,
             ..Options::default()
         };
-        try_spawn_with(current(), options, f)
+        let me = getg();
+        try_spawn_with(me, sched_of(me), options, f)
     }
 }
 
@@ -228,7 +240,7 @@ pub fn num_goroutines() -> usize {
 /// assert!(gort::max_procs() >= 1);
 /// ```
 pub fn max_procs() -> usize {
-    getg().sched().unwrap_or_else(|| global().sched()).max_procs()
+    sched_of(getg()).max_procs()
 }
 
 /// The number of the calling goroutine; `None` on a plain thread.

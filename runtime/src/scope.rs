@@ -4,12 +4,12 @@
 //! goroutine returns lies in a packet that it shares with its handle; it lets go of the packet before it is counted
 //! out, so whatever is left of the result by then is dropped by the handle, inside the scope.
 
-use crate::global::current;
+use crate::global::sched_of;
 use crate::go::spawn_unchecked;
 use gort_scheduler::g::{GoroutineId, WaitReason};
 use gort_scheduler::gate::Gate;
-use gort_scheduler::proc::Goroutine;
 use gort_scheduler::proc::newproc::{Options, report_panic};
+use gort_scheduler::proc::{Goroutine, getg};
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -156,9 +156,10 @@ impl<'scope> Scope<'scope, '_> {
         let packet = Arc::new(Packet { outcome: Mutex::new(None), shared: self.shared.clone() });
         self.shared.begin();
         let body = Body { f, packet: packet.clone(), counted: Counted(self.shared.clone()) };
+        let me = getg();
         // SAFETY: `scope` waits until the body has been run or dropped, by which time it holds nothing of 'scope any
         // more; its own result is (). F and T are Send.
-        let goroutine = unsafe { spawn_unchecked(current(), Options::default(), move || body.run()) };
+        let goroutine = unsafe { spawn_unchecked(me, sched_of(me), Options::default(), move || body.run()) };
         ScopedJoinHandle { goroutine, packet, scope: PhantomData }
     }
 }

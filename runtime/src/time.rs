@@ -1,7 +1,8 @@
 //! Time: waiting for it, and channels that tell it.
 
-use crate::global::current;
+use crate::global::sched_of;
 use gort_channel::{Receiver, Sender, channel};
+use gort_scheduler::proc::getg;
 use gort_scheduler::time::clock::Nanos;
 use gort_scheduler::time::sleep::{call_at, sleep_until};
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ pub fn after(d: Duration) -> Receiver<Instant> {
     let bell = Bell(Some(tx));
     match Nanos::now().after(d) {
         _ if d.is_zero() => bell.ring(),
-        deadline => call_at(current(), deadline, Box::new(move || bell.ring())),
+        deadline => call_at(sched_of(getg()), deadline, Box::new(move || bell.ring())),
     }
     rx
 }

@@ -21,7 +21,7 @@
 //! J3: What the goroutine wrote is seen by who joins it: Release in the exchange, Acquire in the joiner's look.
 
 use super::park::{getg, systemstack};
-use super::wake::{current_p, inject, ready_from_g0, runqput};
+use super::wake::{current_p, inject, p_of, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
 use crate::g::{BodyVtable, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
 use crate::gpool;
@@ -78,11 +78,16 @@ type Outcome<T> = std::thread::Result<T>;
 ///
 /// # Safety
 ///
-/// What `f` borrows lives until the goroutine has ended, on whatever way the caller is left; `f` and its result may
-/// be used on another thread than the caller's.
+/// `me` is the caller. What `f` borrows lives until the goroutine has ended, on whatever way the caller is left; `f`
+/// and its result may be used on another thread than the caller's.
 #[track_caller]
 #[inline]
-pub unsafe fn try_spawn<F, T>(sched: &'static Sched, options: Options, f: F) -> io::Result<Goroutine<T>>
+pub unsafe fn try_spawn<F, T>(
+    me: &'static G,
+    sched: &'static Sched,
+    options: Options,
+    f: F,
+) -> io::Result<Goroutine<T>>
 where
     F: FnOnce() -> T,
 {
@@ -94,7 +99,7 @@ where
         sched.state.load(Ordering::Acquire) == OPEN,
         "cannot start a goroutine: its runtime has been shut down"
     );
-    let here = current_p(sched);
+    let here = p_of(me, sched);
     // SAFETY: the caller is a goroutine on the M that holds this P.
     if !here.is_some_and(|pp| unsafe { pp.owned().stacks.admit_cached(class) }) {
         admit(here, class)?;

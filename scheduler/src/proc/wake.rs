@@ -95,7 +95,12 @@ fn go_home(gp: &'static G, next: bool) {
 /// The caller's P, if it is a goroutine of this scheduler.
 #[inline]
 pub(super) fn current_p(sched: &'static Sched) -> Option<&'static P> {
-    let me = stack::current_head()?;
+    p_of(stack::current_head()?, sched)
+}
+
+/// [`current_p`] for a caller that knows its G, which may be a plain thread's.
+#[inline]
+pub(super) fn p_of(me: &'static G, sched: &'static Sched) -> Option<&'static P> {
     me.runs_on(sched).then(|| super::park::getm(me).p())
 }
 
