@@ -41,7 +41,10 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    try_spawn_with(me, sched, options, f).unwrap_or_else(|e| cannot_start(&e))
+    match try_spawn_with(me, sched, options, f) {
+        Ok(handle) => handle,
+        Err(e) => cannot_start(&e),
+    }
 }
 
 #[track_caller]
@@ -77,12 +80,15 @@ where
     F: FnOnce() -> T,
 {
     // SAFETY: the caller's promise.
-    unsafe { try_spawn(me, sched, options, f).unwrap_or_else(|e| cannot_start(&e)) }
+    match unsafe { try_spawn(me, sched, options, f) } {
+        Ok(goroutine) => goroutine,
+        Err(e) => cannot_start(&e),
+    }
 }
 
 #[track_caller]
 #[cold]
-fn cannot_start(e: &io::Error) -> ! {
+pub(crate) fn cannot_start(e: &io::Error) -> ! {
     panic!("cannot start a goroutine: {e}")
 }
 

@@ -135,5 +135,8 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    builder.go(f).unwrap_or_else(|e| panic!("cannot start a goroutine: {e}"))
+    match builder.go(f) {
+        Ok(handle) => handle,
+        Err(e) => crate::go::cannot_start(&e),
+    }
 }

@@ -1,98 +1,15 @@
-//! How a process ends, or goes on, after the worst: each case runs in a process of its own, which is this
-//! test binary once more.
+//! How a process ends, or goes on, after the worst: each case runs in a process of its own (`common::child`). The ends
+//! that stacks bring about are in `stacks.rs`.
 
 mod common;
 
-use common::{message, panic_message};
-use gort::{Builder, PanicPolicy, Runtime, chan, channel, go, max_procs, scope, select, yield_now};
+use common::child::in_child;
+use common::{dig_here, message, panic_message};
+use gort::{PanicPolicy, Runtime, chan, channel, go, max_procs, scope, select, yield_now};
 use std::env;
-use std::hint::black_box;
-use std::os::unix::process::ExitStatusExt;
 use std::panic::catch_unwind;
-use std::process::{Command, Output, Stdio, exit};
-use std::sync::mpsc;
+use std::process::exit;
 use std::thread;
-use std::time::Duration;
-
-/// Names the test whose body a child is to run.
-const CHILD: &str = "GORT_TEST_CHILD";
-/// How long a child may take; only one that hangs takes that long.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// What became of a child.
-struct Ended {
-    out: Output,
-    text: String,
-}
-
-/// Runs the body in a child, which ends with status 0 if the body returns. `test` is the name of the calling
-/// test.
-#[track_caller]
-fn in_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()) -> Ended {
-    if env::var_os(CHILD).is_some_and(|name| name == test) {
-        limit(libc::RLIMIT_CORE, 0);
-        body();
-        exit(0);
-    }
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
-    command.env_remove("GORT_MAXPROCS").env_remove("GORT_STACK_SIZE");
-    command.env("RUST_BACKTRACE", "0").env(CHILD, test).envs(vars.iter().copied());
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = child.id();
-    let (tell, told) = mpsc::channel();
-    let waits = thread::spawn(move || tell.send(child.wait_with_output()).unwrap());
-    let ended = told.recv_timeout(LIMIT);
-    if ended.is_err() {
-        // SAFETY: sends a signal, to a child that has not been waited for.
-        unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
-    }
-    let out = ended.unwrap_or_else(|_| told.recv().unwrap()).unwrap();
-    waits.join().unwrap();
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_ne!(out.status.signal(), Some(libc::SIGKILL), "the child hung:\n{text}");
-    Ended { out, text }
-}
-
-impl Ended {
-    /// Says that it ended with this status.
-    #[track_caller]
-    fn with_status(self, status: i32) -> Ended {
-        assert_eq!(self.out.status.code(), Some(status), "{}:\n{}", self.out.status, self.text);
-        self
-    }
-
-    /// Says that stderr has this text, so many times.
-    #[track_caller]
-    fn says(self, times: usize, what: &str) -> Ended {
-        assert_eq!(self.text.matches(what).count(), times, "{what:?} in:\n{}", self.text);
-        self
-    }
-
-    /// The one line of stderr that has this text.
-    #[track_caller]
-    fn line(&self, what: &str) -> &str {
-        let mut lines = self.text.lines().filter(|l| l.contains(what));
-        let line = lines.next().unwrap_or_else(|| panic!("no {what:?} in:\n{}", self.text));
-        assert!(lines.next().is_none(), "{what:?} more than once in:\n{}", self.text);
-        line
-    }
-}
-
-/// Sets a limit of the process.
-fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: reads the one struct.
-    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
-}
-
-/// What /proc/self/status says of the process's memory, in bytes.
-fn memory(what: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix(what)).unwrap();
-    let kib = line.trim_start_matches(':').trim().trim_end_matches(" kB");
-    kib.parse::<u64>().unwrap() << 10
-}
 
 // -- Panics --
 
@@ -230,8 +147,7 @@ fn a_panic_while_unwinding_ends_the_process() {
         });
         let _ = h.join();
     });
-    assert_eq!(ended.out.status.signal(), Some(libc::SIGABRT), "{}", ended.text);
-    ended.says(1, "the first").says(1, "the second");
+    ended.by_signal(libc::SIGABRT).says(1, "the first").says(1, "the second");
 }
 
 // -- The environment --
@@ -273,20 +189,6 @@ fn without_variables_nothing_is_reported() {
     assert_eq!(ended.with_status(0).text, "");
 }
 
-/// Uses the stack down to `depth` bytes below `from`.
-#[inline(never)]
-fn dig(from: usize, depth: usize) -> u64 {
-    let room = black_box([1_u8; 512]);
-    let here = std::ptr::from_ref(&room).addr();
-    let deeper = if from.wrapping_sub(here) < depth { dig(from, depth) } else { 0 };
-    deeper + u64::from(black_box(room)[511])
-}
-
-fn dig_here(depth: usize) -> u64 {
-    let top = black_box(0_u8);
-    dig(std::ptr::from_ref(&top).addr(), depth)
-}
-
 #[test]
 fn gort_stack_size_sets_the_size_of_stacks() {
     let ended =
@@ -307,138 +209,6 @@ fn an_unusable_gort_stack_size_is_reported_and_the_default_used() {
         let ended = ended.with_status(0);
         assert!(ended.line("GORT_STACK_SIZE").contains(value), "{}", ended.text);
     }
-}
-
-// -- Stacks --
-
-/// Says that it was ended by a signal as a bad access is, and not by the end of its body.
-#[track_caller]
-fn by_a_signal(ended: &Ended) {
-    let signal = ended.out.status.signal();
-    assert!(
-        [Some(libc::SIGSEGV), Some(libc::SIGBUS), Some(libc::SIGABRT)].contains(&signal),
-        "{}:\n{}",
-        ended.out.status,
-        ended.text
-    );
-    assert_eq!(ended.text.matches("survived").count(), 0);
-}
-
-#[test]
-fn a_stack_overflow_ends_the_process_by_a_signal() {
-    let ended = in_child("a_stack_overflow_ends_the_process_by_a_signal", &[], || {
-        gort::run(|| {
-            // Neighbours, that it must not write into.
-            let hold = chan::<()>(0);
-            for _ in 0..10 {
-                drop(go!(hold.clone().recv()));
-            }
-            yield_now();
-            let _ = go!(name = "deep", || dig_here(usize::MAX)).join();
-        });
-        eprintln!("survived");
-    });
-    by_a_signal(&ended);
-}
-
-#[test]
-fn a_stack_overflow_of_the_main_goroutine_ends_the_process_by_a_signal() {
-    let ended = in_child("a_stack_overflow_of_the_main_goroutine_ends_the_process_by_a_signal", &[], || {
-        gort::run(|| dig_here(usize::MAX));
-        eprintln!("survived");
-    });
-    by_a_signal(&ended);
-}
-
-#[test]
-fn a_stack_overflow_of_a_large_stack_ends_the_process_by_a_signal() {
-    let ended = in_child("a_stack_overflow_of_a_large_stack_ends_the_process_by_a_signal", &[], || {
-        let _ = Builder::new().stack_size(1 << 20).go(|| dig_here(usize::MAX)).unwrap().join();
-        eprintln!("survived");
-    });
-    by_a_signal(&ended);
-}
-
-#[test]
-fn a_frame_larger_than_the_stack_ends_the_process_by_a_signal() {
-    #[inline(never)]
-    fn large() -> u8 {
-        let room = black_box([1_u8; 4 << 20]);
-        room[black_box(17)]
-    }
-    let ended = in_child("a_frame_larger_than_the_stack_ends_the_process_by_a_signal", &[], || {
-        gort::run(|| {
-            let hold = chan::<()>(0);
-            for _ in 0..40 {
-                drop(go!(hold.clone().recv()));
-            }
-            yield_now();
-            let _ = go!(|| large()).join();
-        });
-        eprintln!("survived");
-    });
-    by_a_signal(&ended);
-}
-
-/// Says that it ended because there was no memory for a stack.
-#[track_caller]
-fn for_want_of_a_stack(ended: Ended) {
-    let ended = ended.with_status(2).says(0, "survived");
-    // Two OS threads may come to it at the same time, each for its goroutine.
-    let line = ended.text.lines().find(|l| l.contains("fatal error")).expect("a fatal error");
-    assert!(line.contains("stack"), "{line}");
-    let limits = ["ulimit", "memory", "vm.max_map_count"];
-    assert!(limits.iter().any(|l| line.contains(l)), "names no limit: {line}");
-}
-
-/// Starts goroutines that stay, more than the limits of these tests allow.
-fn start_too_many() {
-    gort::run(|| {
-        let hold = chan::<()>(0);
-        for i in 0..200_000 {
-            drop(go!(hold.clone().recv()));
-            if i % 100 == 0 {
-                yield_now();
-            }
-        }
-        eprintln!("survived");
-    });
-}
-
-#[test]
-fn no_address_space_for_stacks_is_a_fatal_error() {
-    let ended = in_child("no_address_space_for_stacks_is_a_fatal_error", &[("GORT_MAXPROCS", "2")], || {
-        limit(libc::RLIMIT_AS, memory("VmSize") + (2 << 30));
-        start_too_many();
-    });
-    for_want_of_a_stack(ended);
-}
-
-#[test]
-fn no_address_space_for_a_large_stack_is_a_fatal_error() {
-    let test = "no_address_space_for_a_large_stack_is_a_fatal_error";
-    let ended = in_child(test, &[("GORT_MAXPROCS", "2")], || {
-        gort::run(|| {
-            // What is there goes on; what is new has no room.
-            assert_eq!(go!(|| 1).join().unwrap(), 1);
-            limit(libc::RLIMIT_AS, memory("VmSize") + (512 << 20));
-            assert_eq!(go!(|| 2).join().unwrap(), 2);
-            let h = go!(stack_size = 1 << 30, || 3);
-            assert_eq!(h.join().unwrap(), 3);
-            eprintln!("survived");
-        });
-    });
-    for_want_of_a_stack(ended);
-}
-
-#[test]
-fn no_memory_for_stacks_is_a_fatal_error() {
-    let ended = in_child("no_memory_for_stacks_is_a_fatal_error", &[("GORT_MAXPROCS", "2")], || {
-        gort::run(|| assert_eq!(go!(|| 1).join().unwrap(), 1));
-        limit(libc::RLIMIT_DATA, memory("VmData") + (512 << 20));
-        start_too_many();
-    });
-    for_want_of_a_stack(ended);
 }
 
 // -- Ends --

@@ -3,8 +3,10 @@
 
 mod common;
 
+use common::child::in_child;
 use common::{
-    SIZES, Watchdog, at_each_size, at_size, eventually, message, on_both, panic_message, until_parked,
+    SIZES, Watchdog, at_each_size, at_size, dig_here, eventually, message, on_both, panic_message,
+    until_parked,
 };
 use gort::sync::WaitGroup;
 use gort::{
@@ -15,30 +17,12 @@ use std::collections::HashSet;
 use std::hint::black_box;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(20);
-
-/// Runs the body of the test of this name in a process of its own: it counts what the process has.
-#[track_caller]
-fn alone(test: &str, body: impl FnOnce()) {
-    const ALONE: &str = "GORT_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some_and(|name| name == test) {
-        return body();
-    }
-    let out = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(ALONE, test)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{}\n{text}", out.status);
-    assert!(String::from_utf8_lossy(&out.stdout).contains("1 passed"), "no test of this name");
-}
 
 /// How many OS threads the process has.
 fn tasks() -> usize {
@@ -484,20 +468,6 @@ fn closures_and_results_keep_their_alignment() {
     });
 }
 
-/// Uses the stack down to `depth` bytes below `from`.
-#[inline(never)]
-fn dig(from: usize, depth: usize) -> u64 {
-    let room = black_box([1_u8; 512]);
-    let here = std::ptr::from_ref(&room).addr();
-    let deeper = if from - here < depth { dig(from, depth) } else { 0 };
-    deeper + u64::from(black_box(room)[511])
-}
-
-fn dig_here(depth: usize) -> u64 {
-    let top = black_box(0_u8);
-    dig(std::ptr::from_ref(&top).addr(), depth)
-}
-
 #[test]
 fn a_goroutine_has_100_kib_of_stack_at_least() {
     at_each_size(|| {
@@ -587,11 +557,12 @@ fn a_closure_that_is_refused_is_dropped() {
 
 #[test]
 fn threads_have_the_name_of_their_runtime() {
-    alone("threads_have_the_name_of_their_runtime", || {
+    let ended = in_child("threads_have_the_name_of_their_runtime", &[], || {
         let rt = Runtime::builder().thread_name("crawler").build().unwrap();
         let name = rt.run(|| std::fs::read_to_string("/proc/thread-self/comm").unwrap());
         assert_eq!(name.trim(), "crawler");
     });
+    ended.with_status(0);
 }
 
 // -- scope --
@@ -924,7 +895,7 @@ fn after_for_ever_tells_nothing_and_is_not_closed() {
 #[test]
 fn a_hundred_thousand_goroutines_wait_without_a_thread_each() {
     const N: usize = 100_000;
-    alone("a_hundred_thousand_goroutines_wait_without_a_thread_each", || {
+    let ended = in_child("a_hundred_thousand_goroutines_wait_without_a_thread_each", &[], || {
         at_each_size(|| {
             let hold = chan::<()>(0);
             let (arrived, released) = (Arc::new(AtomicUsize::new(0)), WaitGroup::new());
@@ -944,6 +915,7 @@ fn a_hundred_thousand_goroutines_wait_without_a_thread_each() {
             eventually("all have ended", || num_goroutines() == 1);
         });
     });
+    ended.with_status(0);
 }
 
 #[test]
@@ -1103,7 +1075,7 @@ fn a_runtime_may_be_dropped_in_a_goroutine_of_another() {
 
 #[test]
 fn many_runtimes_one_after_another_share_their_threads() {
-    alone("many_runtimes_one_after_another_share_their_threads", || {
+    let ended = in_child("many_runtimes_one_after_another_share_their_threads", &[], || {
         for i in 0..400 {
             let rt = runtime(4);
             let sum: u32 = rt.run(|| {
@@ -1120,6 +1092,7 @@ fn many_runtimes_one_after_another_share_their_threads() {
         let tasks = tasks();
         assert!(tasks <= 40, "{tasks} OS threads after 400 runtimes of 4 Ps");
     });
+    ended.with_status(0);
 }
 
 #[test]

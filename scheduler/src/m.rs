@@ -157,8 +157,12 @@ static POOL: Mutex<Vec<&'static M>> = Mutex::new(Vec::new());
 ///
 /// # Errors
 ///
-/// When the system gives no thread.
-pub(crate) fn start_m(sched: &'static Sched, pp: &'static P, errand: Errand) -> io::Result<()> {
+/// When the system gives no thread; with the errand.
+pub(crate) fn start_m(
+    sched: &'static Sched,
+    pp: &'static P,
+    errand: Errand,
+) -> Result<(), (io::Error, Errand)> {
     let pooled = POOL.lock().pop();
     let mp = pooled.unwrap_or_else(|| Box::leak(Box::new(M::new())));
     mp.set_nextp(pp, errand);
@@ -168,8 +172,12 @@ pub(crate) fn start_m(sched: &'static Sched, pp: &'static P, errand: Errand) -> 
         mp.note.wakeup();
         return Ok(());
     }
-    std::thread::Builder::new().name(sched.config.thread_name.clone()).spawn(move || mstart(mp))?;
-    Ok(())
+    let thread = std::thread::Builder::new().name(sched.config.thread_name.clone());
+    thread.spawn(move || mstart(mp)).map(drop).map_err(|e| {
+        // Nobody else knows the M; it is leaked, as all are.
+        let _ = mp.take_nextp();
+        (e, mp.errand.take())
+    })
 }
 
 /// An M's thread: serves one scheduler after another, for ever.

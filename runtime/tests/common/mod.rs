@@ -3,10 +3,13 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod child;
+
 use gort::{Runtime, RuntimeBuilder};
 use gort_scheduler::proc::dump;
 use gort_scheduler::throw::Stderr;
 use std::fmt::Write;
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -187,6 +190,20 @@ impl Drop for Token {
         }
         self.ledger.0.dropped.fetch_add(1, SeqCst);
     }
+}
+
+/// Uses the stack down to `depth` bytes below the caller's frame. Not 0.
+pub fn dig_here(depth: usize) -> u64 {
+    let top = black_box(0_u8);
+    dig(std::ptr::from_ref(&top).addr(), depth)
+}
+
+#[inline(never)]
+fn dig(from: usize, depth: usize) -> u64 {
+    let room = black_box([1_u8; 512]);
+    let here = std::ptr::from_ref(&room).addr();
+    let deeper = if from.wrapping_sub(here) < depth { dig(from, depth) } else { 0 };
+    deeper + u64::from(black_box(room)[511])
 }
 
 /// A sequence of numbers that is the same for the same seed (splitmix64).

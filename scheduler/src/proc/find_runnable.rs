@@ -274,6 +274,8 @@ fn any_worth_stealing(sched: &'static Sched) -> bool {
 /// the scheduler has stopped, with whatever it then holds.
 fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
     let pp = mp.p();
+    // SAFETY: this M holds the P.
+    unsafe { pp.owned().stacks.go_idle() };
     mp.set_p(None);
     wake::release_p(sched, pp);
     let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));

@@ -32,7 +32,8 @@ use crate::p::{Owned, P};
 use crate::runq::{FULL, Gp};
 use crate::sched::Sched;
 use crate::stack;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::throw::report;
 use std::ptr;
 
 /// What moving a goroutine to another M costs, in nanoseconds: the sleeping M's wake-up, and that what it shares with
@@ -203,10 +204,27 @@ pub(super) fn release_p(sched: &'static Sched, pp: &'static P) {
 pub(super) fn start_new_m(sched: &'static Sched, pp: &'static P, errand: Errand) {
     super::park::systemstack(|| {
         sched.attached.fetch_add(1, Ordering::AcqRel);
-        if let Err(e) = m::start_m(sched, pp, errand) {
-            crate::throw::fatal(format_args!("cannot start an OS thread to run goroutines: {e}"));
+        if let Err((e, errand)) = m::start_m(sched, pp, errand) {
+            go_on_without(sched, pp, errand, &e);
         }
     });
+}
+
+/// The system gives no thread. What there is to do is left to the Ms that there are, if there are any.
+fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: &std::io::Error) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if sched.attached.fetch_sub(1, Ordering::AcqRel) == 1 {
+        crate::throw::fatal(format_args!("cannot start an OS thread to run goroutines: {e}"));
+    }
+    if !SAID.swap(true, Ordering::Relaxed) {
+        report(format_args!("gort: cannot start another OS thread, goes on with those that there are: {e}"));
+    }
+    release_p(sched, pp);
+    match errand {
+        Errand::None => {}
+        Errand::Spin(token) => _ = sched.idle.stop_spinning(token),
+        Errand::Run(Gp(gp)) => sched.globq.push(Gp(gp)),
+    }
 }
 
 impl Sched {

@@ -29,7 +29,7 @@
 use super::class::{CLASSES, GUARD, slot_size, usable};
 use super::mapping::{self, Guards, Span};
 use super::runs::Runs;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::ops::Range;
@@ -120,7 +120,17 @@ pub fn cache_ends() {
     CACHES.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// How many free stacks of a class a cache may keep (A1). A cache may hold twice as many while it gives or takes.
+/// True if there is a region that all the caches together could use up: then Ps that are idle keep nothing.
+pub fn is_tight() -> bool {
+    TIGHT.load(Ordering::Relaxed)
+}
+
+static TIGHT: AtomicBool = AtomicBool::new(false);
+/// Slots of a region that count as plenty.
+const PLENTY: usize = 1 << 18;
+
+/// How many free stacks, and how many admissions, of a class a cache may keep (A1). It may hold twice as many while it
+/// gives or takes.
 pub fn cache_limit(class: u8) -> usize {
     let caches = CACHES.load(Ordering::Relaxed).max(1);
     let total = BOUNDS[class as usize].len.load(Ordering::Relaxed) / slot_size(class);
@@ -252,6 +262,9 @@ impl Region {
         };
         self.low = low;
         self.total = len / slot;
+        if self.total.min(mapping::slots_allowed()) < PLENTY.min(REGION / slot) {
+            TIGHT.store(true, Ordering::Relaxed);
+        }
         let bounds = &BOUNDS[self.class as usize];
         bounds.low.store(low, Ordering::Relaxed);
         bounds.len.store(len, Ordering::Relaxed);
@@ -325,7 +338,7 @@ impl Region {
                 Err(_) => {
                     mapping::open(&self.span(&small)).map_err(|e| {
                         out_of_memory(format!(
-                            "the kernel refuses memory for a stack of {} bytes: {e} (ulimit -d, \
+                            "the kernel refuses memory for a stack of {} bytes: {e} (ulimit -d, ulimit -v, \
                              vm.overcommit_memory)",
                             usable(self.class)
                         ))

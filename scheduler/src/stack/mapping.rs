@@ -5,8 +5,8 @@
 //! - [`Guards::Advise`]: `MADV_GUARD_INSTALL`, Linux 6.13 and later. The pages of a guard are marked in the page tables, no
 //!   mapping is split: a million stacks lie in one. One call installs the guards of many slots where the kernel lets
 //!   `process_madvise` work on the caller itself by a constant (`PIDFD_SELF`); else one call each.
-//! - [`Guards::Protect`]: before that. A region stays without access, and `mprotect` opens each slot above its guard,
-//!   which makes two mappings per slot; `vm.max_map_count` then bounds the number of stacks ([`slots_allowed`]).
+//! - [`Guards::Protect`]: before that. `mprotect` takes the access to each guard away, which makes two mappings per slot;
+//!   `vm.max_map_count` then bounds the number of stacks ([`slots_allowed`]).
 //!
 //! The environment variable `GORT_STACK_GUARD=mprotect` chooses the second kind on any kernel, for tests.
 //!
@@ -39,6 +39,8 @@ const MADV_POPULATE_WRITE: libc::c_int = 23;
 const PIDFD_SELF_PROCESS: libc::c_int = -10_001;
 /// Ranges in one `process_madvise`.
 const BATCH: usize = 64;
+/// What is not taken for stacks where memory is counted: without any the program can no longer even say what is wrong.
+const HEADROOM: usize = 128 << 20;
 /// Of the mappings that the kernel allows, the part that is left to the rest of the program.
 const MAPPINGS_LEFT: usize = 16;
 
@@ -89,9 +91,13 @@ pub fn page_size() -> usize {
 
 /// What this process's address space may be, if it is limited (`ulimit -v`).
 pub fn address_limit() -> Option<usize> {
+    limit_of(libc::RLIMIT_AS)
+}
+
+fn limit_of(resource: libc::__rlimit_resource_t) -> Option<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes the struct.
-    let ok = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
+    let ok = unsafe { libc::getrlimit(resource, &raw mut limit) } == 0;
     (ok && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as usize)
 }
 
@@ -120,30 +126,46 @@ fn no_huge_pages(span: &Span) {
     unsafe { libc::madvise(span.start as *mut libc::c_void, span.len(), libc::MADV_NOHUGEPAGE) };
 }
 
-/// Makes reserved address space usable, as far as that is not the guards' business.
+/// Makes reserved address space accessible, if the rest of the program is left some memory.
 ///
 /// # Errors
 ///
-/// The kernel's: with strict overcommit, out of memory.
+/// The kernel's, where it counts what may be used (`RLIMIT_DATA`, strict overcommit): out of memory. Then the span is as
+/// it was.
 pub fn open(span: &Span) -> io::Result<()> {
-    match guards() {
-        Guards::Advise => protect(span, libc::PROT_READ | libc::PROT_WRITE),
-        Guards::Protect => Ok(()),
-    }
+    protect(span, libc::PROT_READ | libc::PROT_WRITE)?;
+    check_headroom().inspect_err(|_| {
+        let _ = protect(span, libc::PROT_NONE);
+    })
 }
 
-/// Guards the slots that make up `span`, and makes them accessible above their guards.
+/// Whether the kernel would let the program have some more memory: for its heap, and the stacks of its threads.
+fn check_headroom() -> io::Result<()> {
+    let data = limit_of(libc::RLIMIT_DATA).map_or(HEADROOM, |limit| limit / 4);
+    let space = address_limit().map_or(HEADROOM, |limit| limit / 16);
+    let len = HEADROOM.min(data).min(space);
+    // SAFETY: a new mapping at an address of the kernel's choice, and gone at once.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let p = libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        if p == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        libc::munmap(p, len);
+    }
+    Ok(())
+}
+
+/// Guards the slots that make up `span`.
 ///
 /// # Errors
 ///
 /// The kernel's; then no slot may be used.
 pub fn guard(span: &Span, slot: usize) -> io::Result<()> {
+    let mut guards_of = span.clone().step_by(slot).map(|at| at..at + GUARD);
     match guards() {
-        Guards::Advise => advise_all(span.clone().step_by(slot).map(|at| at..at + GUARD), MADV_GUARD_INSTALL),
-        Guards::Protect => span
-            .clone()
-            .step_by(slot)
-            .try_for_each(|at| protect(&(at + GUARD..at + slot), libc::PROT_READ | libc::PROT_WRITE)),
+        Guards::Advise => advise_all(guards_of, MADV_GUARD_INSTALL),
+        Guards::Protect => guards_of.try_for_each(|guard| protect(&guard, libc::PROT_NONE)),
     }
 }
 
@@ -167,10 +189,7 @@ pub fn discard(spans: impl Iterator<Item = Span>) {
 ///
 /// The kernel's; then the span is as it was.
 pub fn reset(span: &Span) -> io::Result<()> {
-    let access = match guards() {
-        Guards::Advise => libc::PROT_READ | libc::PROT_WRITE,
-        Guards::Protect => libc::PROT_NONE,
-    };
+    let access = libc::PROT_READ | libc::PROT_WRITE;
     let at = span.start as *mut libc::c_void;
     // SAFETY: replaces slots of ours that nobody uses.
     let p = unsafe { libc::mmap(at, span.len(), access, ANONYMOUS | libc::MAP_FIXED, -1, 0) };

@@ -39,6 +39,7 @@ static OLD: Old = Old([const { UnsafeCell::new(MaybeUninit::uninit()) }; 2]);
 pub fn prepare_m() {
     static INSTALLED: Once = Once::new();
     give_alt_stack();
+    unblock();
     INSTALLED.call_once(install);
 }
 
@@ -53,6 +54,18 @@ fn give_alt_stack() {
             let alt = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: ALT_STACK };
             libc::sigaltstack(&raw const alt, std::ptr::null_mut());
         }
+    }
+}
+
+/// A program that waits for its signals on a thread of its own has all others block them; but a fault that is blocked
+/// ends the process without a word.
+fn unblock() {
+    // SAFETY: fills the set in, and changes this thread's mask.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        SIGNALS.iter().for_each(|signal| _ = libc::sigaddset(&raw mut set, *signal));
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
     }
 }
 
@@ -120,12 +133,15 @@ fn message(text: &mut Text, gp: &'static G, class: u8) -> fmt::Result {
     if let Some(at) = gp.spawned_at() {
         writeln!(text, "It was spawned at {at}, with a stack of {} bytes.", usable(class))?;
     }
-    let more = (4 * usable(class)).next_power_of_two().min(MAX_STACK);
-    writeln!(
-        text,
-        "For a larger one: go!(stack_size = {more}, ...), or for all goroutines GORT_STACK_SIZE={more} or \
-         Runtime::builder().stack_size({more}).\n\nfatal error: stack overflow"
-    )
+    if usable(class) < MAX_STACK {
+        let more = (4 * usable(class)).next_power_of_two().min(MAX_STACK);
+        writeln!(
+            text,
+            "For a larger one: go!(stack_size = {more}, ...), or for all goroutines GORT_STACK_SIZE={more} or \
+             Runtime::builder().stack_size({more})."
+        )?;
+    }
+    writeln!(text, "\nfatal error: stack overflow")
 }
 
 /// A message in a place of fixed size; what does not fit is left out.
@@ -156,7 +172,7 @@ impl Write for Text {
     }
 }
 
-/// Calls the handler that was there before.
+/// Calls the handler that was there before, or does what the system does where there was none.
 ///
 /// # Safety
 ///
@@ -165,20 +181,12 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
     let Some(i) = SIGNALS.iter().position(|s| *s == signal) else { return };
     // SAFETY: written before the handler was there.
     let old = unsafe { (*OLD.0[i].get()).assume_init_ref() };
+    // SAFETY: the kernel's argument.
+    let sent = unsafe { (*info).si_code <= 0 };
     match old.sa_sigaction {
-        libc::SIG_DFL | libc::SIG_IGN => {
-            // The default action ends the process: for a fault when the instruction is tried again, for a signal that
-            // was sent when it is sent once more.
-            // SAFETY: system calls that are allowed in a handler.
-            unsafe {
-                let mut default: libc::sigaction = std::mem::zeroed();
-                default.sa_sigaction = libc::SIG_DFL;
-                libc::sigaction(signal, &raw const default, std::ptr::null_mut());
-                if (*info).si_code <= 0 {
-                    libc::raise(signal);
-                }
-            }
-        }
+        libc::SIG_IGN if sent => return,
+        // A fault cannot be ignored.
+        libc::SIG_DFL | libc::SIG_IGN => set_default(signal),
         // SAFETY: with the flag it is a function of three arguments, without of one; whoever installed it said so.
         f if old.sa_flags & libc::SA_SIGINFO != 0 => unsafe {
             type Action = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
@@ -186,6 +194,30 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
         },
         // SAFETY: as above.
         f => unsafe { std::mem::transmute::<usize, unsafe extern "C" fn(libc::c_int)>(f)(signal) },
+    }
+    // With the default action, set here or by the other handler (`std`'s does so), a fault ends the process when the
+    // instruction is tried again. A signal that was sent is not tried again.
+    if sent && is_default(signal) {
+        // SAFETY: allowed in a handler.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+fn set_default(signal: libc::c_int) {
+    // SAFETY: allowed in a handler.
+    unsafe {
+        let mut default: libc::sigaction = std::mem::zeroed();
+        default.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+    }
+}
+
+fn is_default(signal: libc::c_int) -> bool {
+    // SAFETY: allowed in a handler; writes the struct.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut now);
+        now.sa_sigaction == libc::SIG_DFL
     }
 }
 

@@ -5,7 +5,7 @@
 //! straight to the depot. What lies in a depot for long goes back to the kernel (`scavenge`).
 //!
 //! The cache also holds admissions (`arena`, A1) that it has taken in advance, one for each goroutine that will be
-//! spawned here, or that has ended here.
+//! spawned here, or that has ended here. Where address space is limited an idle P keeps neither ([`StackCache::go_idle`]).
 //!
 //! All of this runs on g0, except [`StackCache::admit_cached`].
 
@@ -20,7 +20,7 @@ use std::io;
 
 /// Classes whose stacks a P keeps for itself: up to 512 KiB.
 const CACHED: usize = 3;
-/// Admissions that a P takes at once, and the most stacks.
+/// Stacks that a P makes at once, at most.
 const BATCH: usize = 64;
 /// Of the stacks that a P has taken so far, the part that it takes in advance when it needs another one.
 const AHEAD: usize = 8;
@@ -64,7 +64,10 @@ pub(super) fn mark(class: u8) -> bool {
     depot.low > reserve(class)
 }
 
-fn give(class: u8, stacks: impl Iterator<Item = Stack>) {
+fn give(class: u8, stacks: impl ExactSizeIterator<Item = Stack>) {
+    if stacks.len() == 0 {
+        return;
+    }
     let mut depot = DEPOTS[class as usize].lock();
     depot.free.extend(stacks);
     let many = depot.free.len() > reserve(class);
@@ -112,11 +115,19 @@ impl Hot {
     }
 }
 
+/// Admissions taken in advance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Admissions {
+    n: usize,
+    /// How many are taken at once, and kept; looked up anew whenever some are taken.
+    limit: usize,
+}
+
 /// A P's hot stacks and admissions.
 #[derive(Debug)]
 pub struct StackCache {
     hot: [Hot; CACHED],
-    admissions: [usize; CLASSES],
+    admissions: [Admissions; CLASSES],
     /// Stacks that were made for this cache.
     made: usize,
 }
@@ -125,13 +136,13 @@ impl StackCache {
     /// An empty one.
     pub fn new() -> StackCache {
         arena::cache_begins();
-        StackCache { hot: Default::default(), admissions: [0; CLASSES], made: 0 }
+        StackCache { hot: Default::default(), admissions: Default::default(), made: 0 }
     }
 
     /// Lets a goroutine have a stack of this class, if that takes no call to the kernel. On any stack.
     #[inline]
     pub fn admit_cached(&mut self, class: u8) -> bool {
-        let n = &mut self.admissions[class as usize];
+        let n = &mut self.admissions[class as usize].n;
         let ok = *n > 0;
         *n -= usize::from(ok);
         ok
@@ -146,29 +157,49 @@ impl StackCache {
         if self.admit_cached(class) {
             return Ok(());
         }
-        let n = if (class as usize) < CACHED { BATCH } else { 1 };
-        if n > 1 && arena::admit(class, n).is_ok() {
-            self.admissions[class as usize] = n - 1;
-            return Ok(());
-        }
-        arena::admit(class, 1)
+        arena::admit(class, 1)?;
+        let limit = if (class as usize) < CACHED { arena::cache_limit(class) } else { 0 };
+        let ahead = if arena::admit(class, limit).is_ok() { limit } else { 0 };
+        self.admissions[class as usize] = Admissions { n: ahead, limit };
+        Ok(())
     }
 
     /// Takes an admission back, from a goroutine that has ended.
     #[inline]
     pub fn dismiss(&mut self, class: u8) {
-        self.admissions[class as usize] += 1;
-        let most = if (class as usize) < CACHED { 2 * BATCH } else { 0 };
-        if self.admissions[class as usize] > most {
-            self.give_admissions(class, most / 2);
+        let own = &mut self.admissions[class as usize];
+        own.n += 1;
+        if own.n > 2 * own.limit {
+            let keep = own.limit;
+            self.give_admissions(class, keep);
         }
     }
 
     #[cold]
     fn give_admissions(&mut self, class: u8, keep: usize) {
-        let n = &mut self.admissions[class as usize];
-        arena::dismiss(class, *n - keep);
-        *n = keep;
+        let n = &mut self.admissions[class as usize].n;
+        if *n > keep {
+            arena::dismiss(class, *n - keep);
+            *n = keep;
+        }
+    }
+
+    /// The P is about to be idle: what others may need is not kept.
+    #[inline]
+    pub fn go_idle(&mut self) {
+        if arena::is_tight() {
+            self.give_all();
+        }
+    }
+
+    #[cold]
+    fn give_all(&mut self) {
+        for (class, hot) in self.hot.iter_mut().enumerate() {
+            give(class as u8, hot.stacks.drain(..));
+        }
+        for class in 0..CLASSES as u8 {
+            self.give_admissions(class, 0);
+        }
     }
 
     /// A free stack of this class, for a goroutine that was admitted: hot, from the depot, or new.
@@ -235,12 +266,7 @@ impl StackCache {
 
 impl Drop for StackCache {
     fn drop(&mut self) {
-        for (class, hot) in self.hot.iter_mut().enumerate() {
-            give(class as u8, hot.stacks.drain(..));
-        }
-        for class in 0..CLASSES as u8 {
-            self.give_admissions(class, 0);
-        }
+        self.give_all();
         arena::cache_ends();
     }
 }

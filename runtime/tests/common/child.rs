@@ -1,0 +1,109 @@
+//! Cases that take a process of their own, because they end it or change what belongs to all of it: limits, signals,
+//! the environment. The process is this test binary once more, told to run the one test.
+
+use std::env;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio, exit};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// Names the test whose body a child is to run.
+const CHILD: &str = "GORT_TEST_CHILD";
+/// What a child says first: it has found the test.
+const BEGUN: &str = "the child begins";
+/// How long a child may take; only one that hangs takes that long.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What became of a child.
+#[derive(Debug)]
+pub struct Ended {
+    pub out: Output,
+    /// Its stderr.
+    pub text: String,
+}
+
+/// Runs the body in a child, which ends with status 0 if the body returns. `test` is the name of the calling test,
+/// which does this in one place only: the child runs the first body that it comes to.
+#[track_caller]
+pub fn in_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()) -> Ended {
+    if env::var_os(CHILD).is_some_and(|name| name == test) {
+        println!("{BEGUN}");
+        limit(libc::RLIMIT_CORE, 0);
+        body();
+        exit(0);
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
+    command.env_remove("GORT_MAXPROCS").env_remove("GORT_STACK_SIZE").env_remove("GORT_STACK_GUARD");
+    command.env("RUST_BACKTRACE", "0").env(CHILD, test).envs(vars.iter().copied());
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let (tell, told) = mpsc::channel();
+    let waits = thread::spawn(move || tell.send(child.wait_with_output()).unwrap());
+    let ended = told.recv_timeout(LIMIT);
+    if ended.is_err() {
+        // SAFETY: sends a signal, to a child that has not been waited for.
+        unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+    }
+    let out = ended.unwrap_or_else(|_| told.recv().unwrap()).unwrap();
+    waits.join().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    let begun = String::from_utf8_lossy(&out.stdout).contains(BEGUN);
+    let ended = Ended { out, text };
+    assert_ne!(ended.out.status.signal(), Some(libc::SIGKILL), "the child hung:\n{}", ended.excerpt());
+    assert!(begun, "no test of the name {test}");
+    ended
+}
+
+impl Ended {
+    /// Its stderr for a report of failure: not all of a long list of goroutines.
+    pub fn excerpt(&self) -> String {
+        self.text.chars().take(10_000).collect()
+    }
+
+    /// Says that it ended with this status.
+    #[track_caller]
+    pub fn with_status(self, status: i32) -> Ended {
+        assert_eq!(self.out.status.code(), Some(status), "{}:\n{}", self.out.status, self.excerpt());
+        self
+    }
+
+    /// Says that this signal ended it.
+    #[track_caller]
+    pub fn by_signal(self, signal: libc::c_int) -> Ended {
+        assert_eq!(self.out.status.signal(), Some(signal), "{}:\n{}", self.out.status, self.excerpt());
+        self
+    }
+
+    /// Says that stderr has this text, so many times.
+    #[track_caller]
+    pub fn says(self, times: usize, what: &str) -> Ended {
+        assert_eq!(self.text.matches(what).count(), times, "{what:?} in:\n{}", self.excerpt());
+        self
+    }
+
+    /// The one line of stderr that has this text.
+    #[track_caller]
+    pub fn line(&self, what: &str) -> &str {
+        let mut lines = self.text.lines().filter(|l| l.contains(what));
+        let line = lines.next().unwrap_or_else(|| panic!("no {what:?} in:\n{}", self.excerpt()));
+        assert!(lines.next().is_none(), "{what:?} more than once in:\n{}", self.excerpt());
+        line
+    }
+}
+
+/// Sets a limit of the process.
+pub fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: reads the one struct.
+    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+/// What /proc/self/status says of the process's memory, in bytes.
+pub fn memory(what: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix(what)).unwrap();
+    let kib = line.trim_start_matches(':').trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() << 10
+}
