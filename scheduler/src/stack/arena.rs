@@ -333,10 +333,11 @@ impl Region {
             let step = (self.open * slot).clamp(MIN_STEP, MAX_STEP).div_ceil(slot);
             let large = self.open..(self.open + step).max(n).min(self.total);
             let small = self.open..n;
-            let opened = match mapping::open(&self.span(&large)) {
+            let threads = CACHES.load(Ordering::Relaxed);
+            let opened = match mapping::open(&self.span(&large), threads) {
                 Ok(()) => large,
                 Err(_) => {
-                    mapping::open(&self.span(&small)).map_err(|e| {
+                    mapping::open(&self.span(&small), threads).map_err(|e| {
                         out_of_memory(format!(
                             "the kernel refuses memory for a stack of {} bytes: {e} (ulimit -d, ulimit -v, \
                              vm.overcommit_memory)",

@@ -41,6 +41,8 @@ const PIDFD_SELF_PROCESS: libc::c_int = -10_001;
 const BATCH: usize = 64;
 /// What is not taken for stacks where memory is counted: without any the program can no longer even say what is wrong.
 const HEADROOM: usize = 128 << 20;
+/// What a thread takes: its stack and its part of the heap.
+const PER_THREAD: usize = 4 << 20;
 /// Of the mappings that the kernel allows, the part that is left to the rest of the program.
 const MAPPINGS_LEFT: usize = 16;
 
@@ -126,24 +128,25 @@ fn no_huge_pages(span: &Span) {
     unsafe { libc::madvise(span.start as *mut libc::c_void, span.len(), libc::MADV_NOHUGEPAGE) };
 }
 
-/// Makes reserved address space accessible, if the rest of the program is left some memory.
+/// Makes reserved address space accessible, if the rest of the program is left some memory, so many threads included that
+/// may be started yet.
 ///
 /// # Errors
 ///
 /// The kernel's, where it counts what may be used (`RLIMIT_DATA`, strict overcommit): out of memory. Then the span is as
 /// it was.
-pub fn open(span: &Span) -> io::Result<()> {
+pub fn open(span: &Span, threads: usize) -> io::Result<()> {
     protect(span, libc::PROT_READ | libc::PROT_WRITE)?;
-    check_headroom().inspect_err(|_| {
+    check_headroom(threads).inspect_err(|_| {
         let _ = protect(span, libc::PROT_NONE);
     })
 }
 
 /// Whether the kernel would let the program have some more memory: for its heap, and the stacks of its threads.
-fn check_headroom() -> io::Result<()> {
-    let data = limit_of(libc::RLIMIT_DATA).map_or(HEADROOM, |limit| limit / 4);
-    let space = address_limit().map_or(HEADROOM, |limit| limit / 16);
-    let len = HEADROOM.min(data).min(space);
+fn check_headroom(threads: usize) -> io::Result<()> {
+    let data = limit_of(libc::RLIMIT_DATA).map_or(usize::MAX, |limit| limit / 2);
+    let space = address_limit().map_or(usize::MAX, |limit| limit / 16);
+    let len = (HEADROOM + threads * PER_THREAD).min(data).min(space);
     // SAFETY: a new mapping at an address of the kernel's choice, and gone at once.
     unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
