@@ -46,7 +46,9 @@ pub struct M {
     /// M (Acquire); a wake-up of the note without it means nothing.
     nextp: AtomicPtr<P>,
     /// What it is woken for. Written by the waker before `nextp`.
-    pub(crate) errand: Cell<Errand>,
+    errand: Cell<Errand>,
+    /// There may be something in `errand`: it was given a P and has not looked yet.
+    woken: Cell<bool>,
     /// What an M in the pool waits for. Handed over as `nextp` is.
     nextsched: AtomicPtr<Sched>,
     /// Goroutines that run here and nowhere else.
@@ -60,7 +62,7 @@ pub struct M {
 }
 
 // SAFETY: the cells belong to the M's own thread (a G that runs on it included, since it is the same thread), except
-// `errand`, which the one waker that took the M out of a list writes before `nextp`, and the M reads after it.
+// `errand` and `woken`, which the one waker that took the M out of a list writes before `nextp`, and the M reads after it.
 unsafe impl Sync for M {}
 
 impl std::fmt::Debug for M {
@@ -85,6 +87,7 @@ impl M {
             p: Cell::new(ptr::null()),
             nextp: AtomicPtr::new(ptr::null_mut()),
             errand: Cell::new(Errand::None),
+            woken: Cell::new(false),
             nextsched: AtomicPtr::new(ptr::null_mut()),
             home: Home::default(),
             waitunlockf: Cell::new(None),
@@ -115,6 +118,7 @@ impl M {
     /// Gives a sleeping M a P. The caller has taken the M out of the list that it slept in, and wakes it after this.
     pub(crate) fn set_nextp(&self, pp: &'static P, errand: Errand) {
         self.errand.set(errand);
+        self.woken.set(true);
         // ORDERING: Release, pairs with the Acquire in `take_nextp`.
         self.nextp.store(ptr::from_ref(pp).cast_mut(), Ordering::Release);
     }
@@ -124,6 +128,16 @@ impl M {
         // ORDERING: Acquire, pairs with the Release in `set_nextp`.
         // SAFETY: null or a P of this M's scheduler.
         unsafe { self.nextp.swap(ptr::null_mut(), Ordering::Acquire).as_ref() }
+    }
+
+    /// What the M was woken for, once. Called on the M's thread, after [`M::take_nextp`].
+    #[inline]
+    pub(crate) fn take_errand(&self) -> Errand {
+        if self.woken.get() {
+            self.woken.set(false);
+            return self.errand.take();
+        }
+        Errand::None
     }
 
     /// A random number (xorshift64*), for the choice of victims and the like.
@@ -176,7 +190,7 @@ pub(crate) fn start_m(
     thread.spawn(move || mstart(mp)).map(drop).map_err(|e| {
         // Nobody else knows the M; it is leaked, as all are.
         let _ = mp.take_nextp();
-        (e, mp.errand.take())
+        (e, mp.take_errand())
     })
 }
 

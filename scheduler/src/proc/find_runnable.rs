@@ -65,7 +65,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             sleep(sched, mp);
             continue;
         }
-        match mp.errand.take() {
+        match mp.take_errand() {
             Errand::None => {}
             Errand::Spin(token) => spinner = Some(token),
             Errand::Run(gp) => return Some(Found { gp, inherit: false }),
@@ -77,9 +77,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             continue;
         }
         if let Some(found) = global_now_and_then(sched, mp, pp)
-            .or_else(|| home_in_turn(sched, mp, pp))
-            .or_else(|| local(pp))
-            .or_else(|| home(sched, mp))
+            .or_else(|| if mp.home.is_empty() { local(pp) } else { home_and_local(sched, mp, pp) })
             .or_else(|| global(sched, pp))
         {
             reset_spinning(sched, spinner);
@@ -152,10 +150,15 @@ fn global_now_and_then(sched: &'static Sched, mp: &'static M, pp: &'static P) ->
     runq.refill(&sched.globq, 1).map(|gp| Found { gp, inherit: false })
 }
 
-/// A goroutine of this M, in every other time slice before the P's.
-fn home_in_turn(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Found> {
+/// A goroutine of this M, or of the P: in every other time slice these come first, or those.
+#[cold]
+fn home_and_local(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Found> {
     // Relaxed: this M writes it.
-    if pp.watched.schedtick.load(Ordering::Relaxed).is_multiple_of(2) { home(sched, mp) } else { None }
+    if pp.watched.schedtick.load(Ordering::Relaxed).is_multiple_of(2) {
+        home(sched, mp).or_else(|| local(pp))
+    } else {
+        local(pp).or_else(|| home(sched, mp))
+    }
 }
 
 /// A goroutine of this M.
@@ -379,7 +382,7 @@ fn stopm(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
 
 /// The scheduler has stopped: the M lets go of it.
 fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
-    let woken_as = match mp.errand.take() {
+    let woken_as = match mp.take_errand() {
         Errand::Spin(token) => Some(token),
         Errand::None | Errand::Run(_) => None,
     };

@@ -71,7 +71,7 @@ fn hand_over(sched: &'static Sched, mp: &'static M, gp: Gp) {
 fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
     let Found { gp: Gp(gp), mut inherit } = found;
     loop {
-        match run(mp, gp, inherit) {
+        match run(sched, mp, gp, inherit) {
             Switch::Park => {
                 stop(mp);
                 // SAFETY: the G has just left its stack; these are its `gopark`'s. From the commit on it may run
@@ -113,14 +113,14 @@ fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
 }
 
 /// Switches to the goroutine; comes back when it has left its stack for good.
-fn run(mp: &'static M, gp: &'static G, inherit: bool) -> Switch {
+fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> Switch {
     let pp = mp.p();
     // SAFETY: this M holds the P.
     unsafe {
         let owned = pp.owned();
         pp.count_switch(owned, inherit);
         if gp.stack().is_none() {
-            bind_stack(gp, owned);
+            bind_stack(sched, gp, owned);
         }
     }
     let stack = gp.stack().expect("bound above");
@@ -168,13 +168,13 @@ fn stop(mp: &'static M) {
 
 /// Gives a goroutine its stack, at its first run.
 #[inline]
-fn bind_stack(gp: &'static G, owned: &mut crate::p::Owned) {
+fn bind_stack(sched: &'static Sched, gp: &'static G, owned: &mut crate::p::Owned) {
     debug_assert_eq!(gp.phase.get(), Phase::Unstarted);
     match owned.stacks.get(gp.stack_class.get()) {
         Ok(stack) => {
             stack.bind(Some(gp));
             gp.set_stack(Some(stack));
-            gp.wired.set(gp.sched().is_some_and(|s| s.config.migration == Migration::Never));
+            gp.wired.set(sched.config.migration == Migration::Never);
         }
         Err(e) => crate::throw::fatal(format_args!("no stack for goroutine {}: {e}", gp.id())),
     }

@@ -126,6 +126,9 @@ struct Admissions {
 /// A P's hot stacks and admissions.
 #[derive(Debug)]
 pub struct StackCache {
+    /// The stack of class 0 that was used last, apart from the others: goroutines that run to completion one after another
+    /// need no more than this.
+    top: Option<Stack>,
     hot: [Hot; CACHED],
     admissions: [Admissions; CLASSES],
     /// Stacks that were made for this cache.
@@ -136,7 +139,7 @@ impl StackCache {
     /// An empty one.
     pub fn new() -> StackCache {
         arena::cache_begins();
-        StackCache { hot: Default::default(), admissions: Default::default(), made: 0 }
+        StackCache { top: None, hot: Default::default(), admissions: Default::default(), made: 0 }
     }
 
     /// Lets a goroutine have a stack of this class, if that takes no call to the kernel. On any stack.
@@ -194,6 +197,7 @@ impl StackCache {
 
     #[cold]
     fn give_all(&mut self) {
+        self.hot[0].stacks.extend(self.top.take());
         for (class, hot) in self.hot.iter_mut().enumerate() {
             give(class as u8, hot.stacks.drain(..));
         }
@@ -209,6 +213,11 @@ impl StackCache {
     /// As [`arena::take`].
     #[inline]
     pub fn get(&mut self, class: u8) -> io::Result<Stack> {
+        if class == 0
+            && let Some(stack) = self.top.take()
+        {
+            return Ok(stack);
+        }
         match self.hot.get_mut(class as usize).and_then(Hot::pop) {
             Some(stack) => Ok(stack),
             None => self.refill(class),
@@ -242,7 +251,15 @@ impl StackCache {
     /// Takes a stack back that no G is bound to.
     #[inline]
     pub fn put(&mut self, stack: Stack) {
-        match self.hot.get_mut(stack.class() as usize) {
+        let mut stack = stack;
+        let class = stack.class();
+        if class == 0 {
+            match self.top.replace(stack) {
+                None => return,
+                Some(last) => stack = last,
+            }
+        }
+        match self.hot.get_mut(class as usize) {
             Some(hot) if hot.stacks.len() < hot.limit => hot.stacks.push(stack),
             _ => self.put_many(stack),
         }
