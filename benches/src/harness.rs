@@ -161,11 +161,17 @@ impl Runner {
             Some(1) => (&self.one, 1),
             _ => (&self.many, self.procs),
         };
-        cell.get_or_init(|| match Runtime::builder().max_procs(procs).build() {
+        let builder = Runtime::builder().max_procs(procs).migrate(migrates_from_env());
+        cell.get_or_init(|| match builder.build() {
             Ok(rt) => rt,
             Err(e) => panic!("no runtime with {procs} Ps: {e}"),
         })
     }
+}
+
+/// Whether goroutines may change their threads: not with `GORT_MIGRATE=0`.
+fn migrates_from_env() -> bool {
+    env::var("GORT_MIGRATE").as_deref() != Ok("0")
 }
 
 /// How many Ps to measure with: `GORT_MAXPROCS`, or 2.
