@@ -84,8 +84,8 @@ fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
             Switch::Yield => {
                 stop(mp);
                 casgstatus(gp, Status::Running, Status::Runnable);
+                global_before_yielder(sched, mp.p());
                 if !stays(gp, false) {
-                    global_before_yielder(sched, mp.p());
                     runqput(sched, mp.p(), Gp(gp), false);
                 }
             }
