@@ -32,8 +32,8 @@ pub(crate) enum Errand {
     None,
     /// It has been counted as a spinner.
     Spin(Spinner),
-    /// This goroutine first.
-    Run(Gp),
+    /// This goroutine first; whether it goes on in the time slice of the one before it.
+    Run(Gp, bool),
 }
 
 /// An OS thread; see the module.

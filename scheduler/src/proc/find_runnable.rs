@@ -68,7 +68,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
         match mp.take_errand() {
             Errand::None => {}
             Errand::Spin(token) => spinner = Some(token),
-            Errand::Run(gp) => return Some(Found { gp, inherit: false }),
+            Errand::Run(gp, inherit) => return Some(Found { gp, inherit }),
         }
         let pp = mp.p();
         run_timers(sched, pp);
@@ -384,7 +384,7 @@ fn stopm(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
 fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
     let woken_as = match mp.take_errand() {
         Errand::Spin(token) => Some(token),
-        Errand::None | Errand::Run(_) => None,
+        Errand::None | Errand::Run(..) => None,
     };
     for token in spinner.into_iter().chain(woken_as) {
         let _last = sched.idle.stop_spinning(token);

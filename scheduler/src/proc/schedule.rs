@@ -22,7 +22,7 @@ pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
     }
     while let Some(found) = find_runnable(sched, mp) {
         if sched.config.migration == Migration::Always && ran_here_last(mp, &found.gp) {
-            hand_over(sched, mp, found.gp);
+            hand_over(sched, mp, found);
         } else {
             execute(sched, mp, found);
         }
@@ -58,12 +58,13 @@ fn ran_here_last(mp: &'static M, gp: &Gp) -> bool {
 }
 
 /// Has another M go on with this one's P, and with a goroutine. Then this M has no P.
-fn hand_over(sched: &'static Sched, mp: &'static M, gp: Gp) {
+fn hand_over(sched: &'static Sched, mp: &'static M, found: Found) {
     let pp = mp.p();
     mp.set_p(None);
+    let errand = Errand::Run(found.gp, found.inherit);
     match sched.idle.pop_m() {
-        Some(other) => give_p(other, pp, Errand::Run(gp)),
-        None => start_new_m(sched, pp, Errand::Run(gp)),
+        Some(other) => give_p(other, pp, errand),
+        None => start_new_m(sched, pp, errand),
     }
 }
 

@@ -223,7 +223,7 @@ fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: &std:
     match errand {
         Errand::None => {}
         Errand::Spin(token) => _ = sched.idle.stop_spinning(token),
-        Errand::Run(Gp(gp)) => sched.globq.push(Gp(gp)),
+        Errand::Run(gp, _) => sched.globq.push(gp),
     }
 }
 
