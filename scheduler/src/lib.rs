@@ -12,8 +12,8 @@
 //! | [`gosched`](proc::gosched), [`preempt_check`](proc::preempt_check) | give way |
 //! | [`try_spawn`](proc::try_spawn) | starts a goroutine |
 //!
-//! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`idle`],
-//! [`sched`]. Verbs: [`proc`]. Services: [`time`].
+//! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`globq`], [`home`],
+//! [`idle`], [`sched`]. Verbs: [`proc`]. Services: [`time`].
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![cfg_attr(loom, allow(dead_code, missing_docs, reason = "models use a part of it"))]

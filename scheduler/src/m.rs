@@ -178,7 +178,9 @@ pub(crate) fn start_m(
     errand: Errand,
 ) -> Result<(), (io::Error, Errand)> {
     let pooled = POOL.lock().pop();
-    let mp = pooled.unwrap_or_else(|| Box::leak(Box::new(M::new())));
+    let fresh = if pooled.is_none() { Box::into_raw(Box::new(M::new())) } else { ptr::null_mut() };
+    // SAFETY: fresh from its box if there was none in the pool; never freed once its thread has begun.
+    let mp = pooled.unwrap_or_else(|| unsafe { &*fresh });
     mp.set_nextp(pp, errand);
     // ORDERING: Release, pairs with the Acquire in `take_nextsched`.
     mp.nextsched.store(ptr::from_ref(sched).cast_mut(), Ordering::Release);
@@ -188,9 +190,10 @@ pub(crate) fn start_m(
     }
     let thread = std::thread::Builder::new().name(sched.config.thread_name.clone());
     thread.spawn(move || mstart(mp)).map(drop).map_err(|e| {
-        // Nobody else knows the M; it is leaked, as all are.
-        let _ = mp.take_nextp();
-        (e, mp.take_errand())
+        let errand = mp.take_errand();
+        // SAFETY: it was just made, and its thread never began, so nobody else knows it.
+        drop(unsafe { Box::from_raw(fresh) });
+        (e, errand)
     })
 }
 

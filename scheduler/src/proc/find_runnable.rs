@@ -56,6 +56,8 @@ const TIMER_EVERY: u64 = 20_000;
 /// nothing of it any more.
 pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Found> {
     let mut spinner = None;
+    // Whoever was given a P runs a goroutine before it gives the P to others: else Ms could hand it round for ever.
+    let mut has_run = true;
     loop {
         if sched.stopped() {
             leave(sched, mp, spinner);
@@ -63,6 +65,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
         }
         if !mp.has_p() {
             sleep(sched, mp);
+            has_run = false;
             continue;
         }
         match mp.take_errand() {
@@ -72,8 +75,9 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
         }
         let pp = mp.p();
         run_timers(sched, pp);
-        if sched.idle.nwanting() > 0 && its_time_for_others(pp) {
+        if sched.idle.nwanting() > 0 && has_run && its_time_for_others(pp) {
             give_up_and_sleep(sched, mp, spinner.take());
+            has_run = false;
             continue;
         }
         if let Some(found) = global_now_and_then(sched, mp, pp)
