@@ -324,8 +324,11 @@ mod tests {
             let small = get(&mut cache, 0);
             assert_ne!(small, big);
             put(&mut cache, small);
-            assert_eq!(get(&mut cache, class), big);
-            put(&mut cache, big);
+            let again = get(&mut cache, class);
+            // A stack that the cache does not keep may have gone to another test, or back to the kernel.
+            assert!(again == big || class as usize >= CACHED);
+            assert_eq!(again.class(), class);
+            put(&mut cache, again);
         }
     }
 
