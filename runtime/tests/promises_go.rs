@@ -1241,3 +1241,17 @@ fn who_yields_lets_the_global_queue_go_first() {
         assert!(yields <= 2 * n, "{yields} yields, while {n} goroutines waited to be run once");
     });
 }
+
+#[test]
+fn no_deadline_is_slept_through_while_others_come_and_go() {
+    at_each_size(|| {
+        let ch = gort::chan(0);
+        for i in 0..500 {
+            // Arms a timer, and takes it out again at once: the M that wakes for it may just be leaving.
+            let timed = go!(ch.clone().recv_timeout(Duration::from_secs(60)));
+            ch.send(i);
+            gort::time::sleep(Duration::from_micros(20));
+            assert_eq!(timed.join().unwrap(), Ok(i));
+        }
+    });
+}

@@ -13,7 +13,7 @@
 //! | [`try_spawn`](proc::try_spawn) | starts a goroutine |
 //!
 //! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`globq`], [`home`],
-//! [`idle`], [`sched`]. Verbs: [`proc`]. Services: [`time`].
+//! [`idle`], [`keeper`], [`sched`]. Verbs: [`proc`]. Services: [`time`].
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![cfg_attr(loom, allow(dead_code, missing_docs, reason = "models use a part of it"))]
@@ -31,6 +31,7 @@ pub mod globq;
 mod gpool;
 pub mod home;
 pub mod idle;
+pub mod keeper;
 #[cfg(not(loom))]
 mod m;
 #[cfg(loom)]

@@ -9,13 +9,14 @@
 use crate::g::G;
 use crate::home::Home;
 use crate::idle::Spinner;
+use crate::keeper::Watch;
 use crate::note::Note;
 use crate::p::P;
 use crate::proc::Commit;
 use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::stack::{Switch, overflow};
-use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
@@ -53,6 +54,8 @@ pub struct M {
     nextsched: AtomicPtr<Sched>,
     /// Goroutines that run here and nowhere else.
     pub(crate) home: Home<Gp>,
+    /// As [`Watch`] has it.
+    until: AtomicU64,
     /// What goes with a switch to g0 (Go's `waitunlockf`, `waitlock`). Written by the G, read on g0, same thread.
     pub(crate) waitunlockf: Cell<Option<Commit>>,
     pub(crate) waitlock: Cell<*mut ()>,
@@ -68,6 +71,12 @@ unsafe impl Sync for M {}
 impl std::fmt::Debug for M {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("M").finish_non_exhaustive()
+    }
+}
+
+impl Watch for M {
+    fn until(&self) -> &AtomicU64 {
+        &self.until
     }
 }
 
@@ -90,6 +99,7 @@ impl M {
             woken: Cell::new(false),
             nextsched: AtomicPtr::new(ptr::null_mut()),
             home: Home::default(),
+            until: AtomicU64::new(0),
             waitunlockf: Cell::new(None),
             waitlock: Cell::new(ptr::null_mut()),
             on_g0: Cell::new(None),

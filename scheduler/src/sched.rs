@@ -8,13 +8,13 @@
 use crate::config::{Config, ConfigError};
 use crate::globq::GlobQueue;
 use crate::idle::Idle;
+use crate::keeper::Keeper;
 use crate::m::M;
 use crate::p::P;
 use crate::proc::sysmon::Sysmon;
 use crate::stack::class;
-use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::time::Timers;
-use crate::time::clock::Nanos;
 use crossbeam_utils::CachePadded;
 
 /// Takes new goroutines.
@@ -33,7 +33,7 @@ pub struct Sched {
     pub(crate) globq: CachePadded<GlobQueue>,
     pub(crate) idle: CachePadded<Idle<&'static M>>,
     pub(crate) timers: CachePadded<Timers>,
-    pub(crate) keeper: CachePadded<Keeper>,
+    pub(crate) keeper: CachePadded<Keeper<M>>,
     pub(crate) sysmon: Sysmon,
     pub(crate) state: AtomicU8,
     /// Ms that serve this scheduler, or are on their way to it.
@@ -44,14 +44,6 @@ pub struct Sched {
     /// Goroutines spawned by plain threads, and unstarted ones dropped at the end; beside the Ps' own counts.
     pub(crate) spawned_outside: AtomicU64,
     pub(crate) dropped: AtomicU64,
-}
-
-/// The sleeping M that wakes when the first timer is due. See `proc::find_runnable`.
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    pub m: AtomicPtr<M>,
-    /// When it wakes by itself.
-    pub until: AtomicU64,
 }
 
 impl std::fmt::Debug for Sched {
@@ -76,10 +68,7 @@ impl Sched {
             globq: CachePadded::default(),
             idle: CachePadded::new(Idle::new(n)),
             timers: CachePadded::new(Timers::new()),
-            keeper: CachePadded::new(Keeper {
-                m: AtomicPtr::new(std::ptr::null_mut()),
-                until: AtomicU64::new(Nanos::NEVER.0),
-            }),
+            keeper: CachePadded::default(),
             sysmon: Sysmon::new(),
             state: AtomicU8::new(OPEN),
             attached: AtomicU32::new(0),

@@ -14,25 +14,18 @@
 //! **Spinning.** An M in step 6 is counted in `nmspinning`, so that submitters need not wake another one. It looks at
 //! every victim four times, about a microsecond apart; what stands still between two looks is stolen.
 //!
-//! **The keeper.** When timers are pending and nobody waits for the first one, the M that runs out of work becomes
-//! the keeper: it sleeps, without a P, until the first deadline, then takes a P and looks for work, which begins with
-//! the timers. If no P is idle then, the busy Ms look at the timers themselves. Whoever arms a timer that is earlier
-//! than the keeper's `until` wakes it. The slot changes hands by exchange: an M in it is taken out either by itself
-//! or by a waker that gives it a P.
-//!
-//! K1 (no deadline is slept through): keeper: `until` and `m` are stored, fence, the first deadline is read. Armer:
-//! the deadline is stored, fence, `m` and `until` are read. One of the two sees the other. Without a keeper the armer
-//! wakes an M by the handshake of `idle`; that M, finding nothing to run, becomes the keeper.
+//! An M that is about to sleep while timers are pending becomes the [`Keeper`](crate::keeper::Keeper), if there is none.
 
 use super::schedule::acquirep;
 use super::shutdown;
 use super::wake::{self, STEAL_COST, ready_from_g0};
 use crate::idle::Spinner;
+use crate::keeper::{Armed, Kept};
 use crate::m::{Errand, M};
 use crate::p::P;
 use crate::runq::{FULL, Gp};
 use crate::sched::Sched;
-use crate::sync::atomic::{Ordering, fence};
+use crate::sync::atomic::Ordering;
 use crate::sync::spin_hint;
 use crate::time::clock::Nanos;
 use std::ptr;
@@ -327,46 +320,24 @@ fn wait_for_p(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
 
 /// Sleeps until the first timer is due, if nobody else does. A P if it was given or found one.
 fn keep_the_clock(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
-    let keeper = &*sched.keeper;
-    if sched.timers.first() == Nanos::NEVER {
-        return None;
-    }
-    let me = ptr::from_ref(mp).cast_mut();
-    // ORDERING: AcqRel, as in `take_keeper`.
-    if keeper.m.compare_exchange(ptr::null_mut(), me, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-        return None;
-    }
-    loop {
-        let first = sched.timers.first();
-        keeper.until.store(first.0, Ordering::Relaxed);
-        // ORDERING: pairs with the fence in `timer_is_first` (K1).
-        fence(Ordering::SeqCst);
-        if sched.timers.first() < first {
-            continue;
-        }
-        let due = first <= Nanos::now();
-        let called_home = !mp.home.is_empty();
-        if due || first == Nanos::NEVER || called_home || sched.stopped() {
-            // ORDERING: as above.
-            if keeper.m.compare_exchange(me, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                if called_home {
-                    return wait_for_p(sched, mp);
-                }
-                let found = due.then(|| sched.idle.get_p()).flatten();
-                return found.map(|p| &sched.allp[p]);
+    let due = |when| when <= Nanos::now();
+    let called = || !mp.home.is_empty();
+    let kept = sched.keeper.keep(
+        mp,
+        || sched.timers.first(),
+        |when| due(when) || called() || sched.stopped(),
+        |when| _ = mp.note.sleep_until(when),
+    );
+    match kept {
+        Kept::Nothing => None,
+        Kept::Over if called() => wait_for_p(sched, mp),
+        Kept::Over => sched.idle.get_p().map(|p| &sched.allp[p]),
+        Kept::Taken => loop {
+            if let Some(pp) = mp.take_nextp() {
+                return Some(pp);
             }
-            // A waker has taken us out of the slot, and its P is on the way.
-            loop {
-                if let Some(pp) = mp.take_nextp() {
-                    return Some(pp);
-                }
-                mp.note.sleep();
-            }
-        }
-        mp.note.sleep_until(first);
-        if let Some(pp) = mp.take_nextp() {
-            return Some(pp);
-        }
+            mp.note.sleep();
+        },
     }
 }
 
@@ -413,16 +384,10 @@ impl Sched {
 
     /// A timer has become the first one: sees to it that somebody will wake for it (K1).
     pub(crate) fn timer_is_first(&'static self) {
-        // ORDERING: pairs with the fence in `keep_the_clock` (K1).
-        fence(Ordering::SeqCst);
-        // SAFETY: null or an M, and Ms are never freed.
-        match unsafe { self.keeper.m.load(Ordering::Acquire).as_ref() } {
-            Some(mp) => {
-                if self.timers.first().0 < self.keeper.until.load(Ordering::Relaxed) {
-                    mp.note.wakeup();
-                }
-            }
-            None => wake::start(self, self.idle.submitted()),
+        match self.keeper.armed(|| self.timers.first()) {
+            Armed::Kept => {}
+            Armed::TooLate(mp) => mp.note.wakeup(),
+            Armed::NoKeeper => wake::start(self, self.idle.submitted()),
         }
     }
 }

@@ -67,8 +67,7 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
 /// Step 2's wake-ups.
 fn wake_sleepers(sched: &'static Sched) {
     sched.idle.for_each_m(|mp| mp.note.wakeup());
-    // SAFETY: null or an M, and Ms are never freed.
-    if let Some(mp) = unsafe { sched.keeper.m.load(Ordering::Acquire).as_ref() } {
+    if let Some(mp) = sched.keeper.get() {
         mp.note.wakeup();
     }
     sched.sysmon.wakeup();

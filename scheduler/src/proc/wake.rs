@@ -176,7 +176,7 @@ pub(super) fn start(sched: &'static Sched, wake: Wake<&'static M>) {
         Wake::Sleeper(mp, p) => give_p(mp, &sched.allp[p], Errand::Spin(Spinner::from_wakep())),
         Wake::NewM(p) => {
             let errand = Errand::Spin(Spinner::from_wakep());
-            match sched.take_keeper() {
+            match sched.keeper.take() {
                 Some(mp) => give_p(mp, &sched.allp[p], errand),
                 None => start_new_m(sched, &sched.allp[p], errand),
             }
@@ -224,14 +224,5 @@ fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: &std:
         Errand::None => {}
         Errand::Spin(token) => _ = sched.idle.stop_spinning(token),
         Errand::Run(gp, _) => sched.globq.push(gp),
-    }
-}
-
-impl Sched {
-    /// Takes the keeper of the clock for other work.
-    fn take_keeper(&self) -> Option<&'static M> {
-        // ORDERING: AcqRel; the keeper gives itself up with the same exchange, so one of the two has it.
-        // SAFETY: null or an M, and Ms are never freed.
-        unsafe { self.keeper.m.swap(std::ptr::null_mut(), Ordering::AcqRel).as_ref() }
     }
 }

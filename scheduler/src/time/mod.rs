@@ -21,7 +21,7 @@
 //! Lock order: a channel's lock, then the heap's. A function of a timer runs with neither.
 //!
 //! Who looks: an M that has found no work, and every few passes under load (`find_runnable`); sysmon, when all Ms are
-//! busy; the **keeper**, one sleeping M that wakes at the first deadline, when all are idle (`proc::find_runnable`).
+//! busy; the **keeper**, one sleeping M that wakes at the first deadline, when all are idle ([`keeper`](crate::keeper)).
 
 pub mod clock;
 pub mod heap;
