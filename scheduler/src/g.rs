@@ -182,7 +182,7 @@ pub struct G {
     /// Set by sysmon when the time slice is over; looked at by every operation that does not park.
     pub(crate) preempt: AtomicBool,
     /// No stack of ours: the G of a plain thread.
-    is_thread: Cell<bool>,
+    is_thread: AtomicBool,
     wait_reason: AtomicU8,
     /// 0 while a wait on several things (select, a timed wait) is undecided; the waker that makes it 1 owns the
     /// right to ready this G.
@@ -228,7 +228,7 @@ pub struct G {
     name: Spinning<Option<Box<Box<str>>>>,
 }
 
-// SAFETY: the atomics and the locked name are shared by type. The cells (`is_thread`, `phase`, `wired`, the body,
+// SAFETY: the atomics and the locked name are shared by type. The cells (`phase`, `wired`, the body,
 // `schedlink`, `rng`) belong to the owner that the status names (module docs): the maker of an Idle G, the M or the thread
 // of a Running one, the `Join` of a Dead one; each hand-over between them goes through a queue, a lock, or the
 // release/acquire pair of `join`.
@@ -253,7 +253,7 @@ impl G {
         G {
             status: AtomicU8::new(Status::Idle as u8),
             preempt: AtomicBool::new(false),
-            is_thread: Cell::new(false),
+            is_thread: AtomicBool::new(false),
             wait_reason: AtomicU8::new(WaitReason::Zero as u8),
             select_done: AtomicU32::new(0),
             m: AtomicPtr::new(std::ptr::null_mut()),
@@ -282,7 +282,7 @@ impl G {
 
     /// Makes this G, fresh or from the pool, the one of a plain thread.
     pub(crate) fn become_thread(&self) {
-        self.is_thread.set(true);
+        self.is_thread.store(true, Ordering::Relaxed);
         self.id.store(0, Ordering::Relaxed);
         self.sched.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.status.store(Status::Running as u8, Ordering::Relaxed);
@@ -290,14 +290,15 @@ impl G {
 
     /// The end of [`G::become_thread`].
     pub(crate) fn end_thread(&self) {
-        self.is_thread.set(false);
+        self.is_thread.store(false, Ordering::Relaxed);
         self.status.store(Status::Idle as u8, Ordering::Relaxed);
     }
 
     /// True for a plain thread's G.
     #[inline]
     pub fn is_thread(&self) -> bool {
-        self.is_thread.get()
+        // Relaxed: constant while the G is somebody's.
+        self.is_thread.load(Ordering::Relaxed)
     }
 
     /// Its number.

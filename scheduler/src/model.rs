@@ -26,6 +26,11 @@ pub fn new_g() -> &'static G {
     gp
 }
 
+/// The end of a thread that had this G, which may become anything then.
+pub fn end_thread(gp: &'static G) {
+    gp.end_thread();
+}
+
 #[path = "proc/waiting.rs"]
 pub mod waiting;
 
@@ -63,8 +68,8 @@ pub mod proc {
     /// As in the real one.
     pub unsafe fn goready(gp: &'static G) {
         // SAFETY: the caller's promise.
-        unsafe { waiting::make_runnable(gp) };
-        waiting::wake_thread(gp);
+        let woken = unsafe { waiting::make_runnable(gp) };
+        assert!(woken, "a model's goroutines are threads");
     }
 
     /// No time slices in a model.

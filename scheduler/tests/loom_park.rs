@@ -3,9 +3,9 @@
 #![cfg(loom)]
 
 use gort_scheduler::g::{G, Status, WaitReason, casgstatus};
-use gort_scheduler::model::new_g;
 use gort_scheduler::model::proc::waiting::{commit_park, make_runnable, park_thread_until};
 use gort_scheduler::model::proc::{getg, goready};
+use gort_scheduler::model::{end_thread, new_g};
 use gort_scheduler::sync::{SpinLock, Spinning};
 use gort_scheduler::time::clock::Nanos;
 use loom::cell::UnsafeCell;
@@ -58,7 +58,7 @@ impl Machine {
         self.lock.unlock();
         if found {
             // SAFETY: taken out under the lock, so the right is ours.
-            unsafe { make_runnable(self.gp) };
+            let _woken = unsafe { make_runnable(self.gp) };
             *self.ready.lock() = Some(self.gp);
         }
         found
@@ -174,5 +174,22 @@ fn threads_have_gs_of_their_own() {
         let here = getg();
         let there = thread::spawn(getg).join().unwrap();
         assert!(!ptr::eq(here, there) && ptr::eq(here, getg()));
+    });
+}
+
+#[test]
+fn a_thread_that_ends_as_it_is_readied_is_not_taken_for_a_goroutine() {
+    loom::model(|| {
+        let gp = new_g();
+        // SAFETY: a park without a commit; its one waker is below.
+        unsafe { commit_park(gp, None, ptr::null_mut()) };
+        // SAFETY: as above.
+        let waker = thread::spawn(move || unsafe { make_runnable(gp) });
+        // It may look before it sleeps.
+        while gp.status() != Status::Runnable {
+            thread::yield_now();
+        }
+        end_thread(gp);
+        assert!(waker.join().unwrap(), "a thread");
     });
 }

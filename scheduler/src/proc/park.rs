@@ -2,7 +2,7 @@
 //!
 //! The protocol is in the README of this folder, "Park and ready".
 
-use super::waiting::{Commit, make_runnable, park_thread_until, wake_thread};
+use super::waiting::{Commit, make_runnable, park_thread_until};
 use crate::g::{G, WaitReason};
 use crate::m::M;
 use crate::stack::{self, Switch};
@@ -58,12 +58,9 @@ pub unsafe fn gopark(commit: Option<Commit>, lock: *mut (), reason: WaitReason) 
 #[inline]
 pub unsafe fn goready(gp: &'static G) {
     // SAFETY: the caller's promise.
-    unsafe { make_runnable(gp) };
-    if gp.is_thread() {
-        wake_thread(gp);
-        return;
+    if unsafe { !make_runnable(gp) } {
+        super::wake::ready(gp);
     }
-    super::wake::ready(gp);
 }
 
 /// Gives way: the caller goes to the tail of its P's queue (Go's `Gosched`; see the README, "Differs from Go").

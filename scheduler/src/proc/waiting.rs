@@ -27,14 +27,22 @@ pub unsafe fn commit_park(gp: &'static G, commit: Option<Commit>, lock: *mut ())
     true
 }
 
-/// The first half of readying: the G is Runnable and the caller's, who puts it into a queue, or wakes its thread.
+/// The first half of readying: the G is Runnable. False: it is the caller's, who puts it into a queue. True: it is a plain
+/// thread's, which has been woken.
 ///
 /// # Safety
 ///
 /// The caller owns the one right to ready `gp`.
 #[inline]
-pub unsafe fn make_runnable(gp: &'static G) {
+pub unsafe fn make_runnable(gp: &'static G) -> bool {
+    // Asked before: a thread that sees its status may go on, and end, before it is signalled, and then its G is anybody's.
+    // The signal that comes after that wakes the G's next sleeper for nothing.
+    let is_thread = gp.is_thread();
     casgstatus(gp, Status::Waiting, Status::Runnable);
+    if is_thread {
+        gp.note().wakeup();
+    }
+    is_thread
 }
 
 /// Parks a plain thread, until it is readied (true) or the deadline comes (false), which decides the wait as if by
@@ -71,10 +79,4 @@ pub unsafe fn park_thread_until(
     }
     casgstatus(gp, Status::Runnable, Status::Running);
     true
-}
-
-/// Wakes a plain thread that [`make_runnable`] made runnable.
-#[inline]
-pub fn wake_thread(gp: &'static G) {
-    gp.note().wakeup();
 }

@@ -60,14 +60,15 @@ pub(super) fn ready(gp: &'static G) {
 ///
 /// The caller owns the right to ready `gp`, and its M holds `pp`.
 pub(super) fn ready_from_g0(sched: &'static Sched, pp: &'static P, gp: &'static G, next: bool) {
-    if gp.is_thread() || !gp.runs_on(sched) {
-        // SAFETY: the caller owns the right.
-        unsafe { super::park::goready(gp) };
+    // Asked before: see `make_runnable`.
+    let here = gp.runs_on(sched);
+    // SAFETY: the caller owns the right.
+    if unsafe { make_runnable(gp) } {
         return;
     }
-    // SAFETY: the caller owns the right.
-    unsafe { make_runnable(gp) };
-    if !stays(gp, false) {
+    if !here {
+        ready(gp);
+    } else if !stays(gp, false) {
         runqput(sched, pp, Gp(gp), next);
     }
 }
