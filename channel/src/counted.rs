@@ -14,7 +14,7 @@ use crate::park::{Wait, wait_at_nil};
 use crate::recv::{Received, chanrecv};
 use crate::send::{Sent, chansend};
 use gort_scheduler::g::WaitReason;
-use gort_scheduler::proc::preempt_point;
+use gort_scheduler::proc::{getg, pin, preempt_point};
 use gort_scheduler::sync::atomic::Ordering;
 use std::alloc::Layout;
 use std::fmt;
@@ -93,7 +93,14 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
             }
         };
         preempt_point();
-        if sent == Sent::Sent { Ok(()) } else { Err((sent, ManuallyDrop::into_inner(v))) }
+        if sent == Sent::Sent {
+            return Ok(());
+        }
+        let v = ManuallyDrop::into_inner(v);
+        if sent == Sent::Refused {
+            pin::refuse(getg());
+        }
+        Err((sent, v))
     }
 
     #[inline]

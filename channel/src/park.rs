@@ -4,7 +4,7 @@
 use crate::hchan::Hchan;
 use crate::waitq::{Sudog, WaitQ};
 use gort_scheduler::g::{G, WaitReason};
-use gort_scheduler::proc::gopark;
+use gort_scheduler::proc::{getg, gopark, pin};
 use gort_scheduler::sync::SpinLock;
 use gort_scheduler::time::clock::Nanos;
 use gort_scheduler::time::sleep::gopark_until;
@@ -41,6 +41,8 @@ impl Wait {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
+    /// It was none: the caller must not be suspended, and panics (`gort_scheduler::proc::pin`).
+    Refused,
     Served,
     Closed,
     TimedOut,
@@ -61,6 +63,10 @@ pub(crate) unsafe fn park(
     wait: Wait,
     reason: WaitReason,
 ) -> Woken {
+    if !pin::may_park(gp) {
+        c.lock.unlock();
+        return Woken::Refused;
+    }
     let lock = ptr::from_ref(&c.lock).cast_mut().cast::<()>();
     // SAFETY: the sudog is in place until this function returns, and by then out of the queue; whoever dequeues it
     // readies us, once (W3). The commit lets them at it.
@@ -100,6 +106,10 @@ unsafe fn chanparkcommit(_gp: &'static G, lock: *mut ()) -> bool {
 
 /// Waits for ever: an operation on a nil channel, a select without arms.
 pub fn block_forever(reason: WaitReason) -> ! {
+    let gp = getg();
+    if !pin::may_park(gp) {
+        pin::refuse(gp);
+    }
     loop {
         // SAFETY: nobody learns of this wait, so nobody readies it.
         unsafe { gopark(None, ptr::null_mut(), reason) };
@@ -112,7 +122,10 @@ pub fn wait_at_nil(wait: Wait, reason: WaitReason) {
         Wait::No => {}
         Wait::Forever => block_forever(reason),
         Wait::Until(deadline) => {
-            let gp = gort_scheduler::proc::getg();
+            let gp = getg();
+            if !pin::may_park(gp) {
+                pin::refuse(gp);
+            }
             gp.begin_select();
             // SAFETY: nobody but the timer learns of this wait.
             unsafe { gopark_until(None, ptr::null_mut(), reason, deadline) };

@@ -12,7 +12,7 @@ use crate::hchan::Hchan;
 use crate::park::{Wait, Woken, park};
 use crate::waitq::{self, Sudog};
 use gort_scheduler::g::WaitReason;
-use gort_scheduler::proc::getg;
+use gort_scheduler::proc::{getg, pin};
 use std::ptr;
 
 /// How a receive ended. Only for `Received` is there an element at the place.
@@ -108,5 +108,6 @@ unsafe fn recv_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
         Woken::Served => Received::Received,
         Woken::Closed => Received::Closed,
         Woken::TimedOut => Received::TimedOut,
+        Woken::Refused => pin::refuse(gp),
     }
 }

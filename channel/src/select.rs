@@ -29,7 +29,7 @@ use crate::recv::recv_direct;
 use crate::send::send_direct;
 use crate::waitq::{self, Sudog, WaitQ};
 use gort_scheduler::g::{G, WaitReason};
-use gort_scheduler::proc::{getg, gopark};
+use gort_scheduler::proc::{getg, gopark, pin};
 use gort_scheduler::time::sleep::gopark_until;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -153,6 +153,11 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
     if wait == Wait::No {
         locks.unlock();
         return None;
+    }
+
+    if !pin::may_park(gp) {
+        locks.unlock();
+        pin::refuse(gp);
     }
 
     // Pass 2.

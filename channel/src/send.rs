@@ -29,6 +29,8 @@ pub enum Sent {
     Closed,
     /// The deadline came first.
     TimedOut,
+    /// It would have to wait and must not: the caller panics, with the element.
+    Refused,
 }
 
 /// Sends the element at `elem`, of `size` bytes (the channel's `elemsize`, as a constant where it is known).
@@ -99,5 +101,6 @@ unsafe fn send_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
         Woken::Served => Sent::Sent,
         Woken::Closed => Sent::Closed,
         Woken::TimedOut => Sent::TimedOut,
+        Woken::Refused => Sent::Refused,
     }
 }

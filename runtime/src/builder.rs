@@ -103,6 +103,20 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The most OS threads that this runtime may have: 10,000 by default, as in Go. One is needed for each P, and one for
+    /// each goroutine that blocks in a call or computes for long. Reaching it ends the process with status 2, after a
+    /// message that names the limit, and the list of goroutines: a program that needs more is stuck, or will be.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().max_threads(500).build()?;
+    /// assert!(gort::Runtime::builder().max_threads(0).build().is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn max_threads(mut self, n: usize) -> RuntimeBuilder {
+        self.config.max_threads = n;
+        self
+    }
+
     /// For tests: after every wait a goroutine goes on on another OS thread than before, so that code that counts on
     /// its thread shows it. Slow.
     ///
@@ -189,7 +203,7 @@ impl Runtime {
     where
         F: FnOnce() -> T,
     {
-        let options = Options { name: Some("main".into()), quiet: true, ..Options::default() };
+        let options = Options { name: Some("main".into()), main: true, ..Options::default() };
         // SAFETY: the caller is blocked until the goroutine has ended, so what `f` borrows outlives it, and its
         // caller cannot touch meanwhile what is not Send: f, all that it owns, and its result are used by one
         // thread at a time, with a hand-over before and after. What belongs to one OS thread by its nature is

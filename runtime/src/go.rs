@@ -3,6 +3,7 @@
 use crate::global::{current_if_any, sched_of};
 use gort_scheduler::g::{G, GoroutineId};
 use gort_scheduler::proc::newproc::Options;
+use gort_scheduler::proc::procresize;
 use gort_scheduler::proc::{self, Goroutine, getg, try_spawn};
 use gort_scheduler::sched::Sched;
 use std::fmt;
@@ -247,6 +248,27 @@ pub fn num_goroutines() -> usize {
 /// ```
 pub fn max_procs() -> usize {
     sched_of(getg()).max_procs()
+}
+
+/// Changes how many goroutines of the caller's runtime can run at once (Go's `runtime.GOMAXPROCS`); on a plain thread, of
+/// the global one. How many it was before. 0 only asks.
+///
+/// When it returns, new work runs on at most `n` Ps. Goroutines that run for long without an operation of this library, or sit
+/// in a blocking call, do so on threads without a P and are not counted.
+///
+/// # Panics
+///
+/// When `n` is above 4096.
+///
+/// ```
+/// gort::Runtime::builder().max_procs(4).build()?.run(|| {
+///     assert_eq!(gort::set_max_procs(2), 4);
+///     assert_eq!((gort::set_max_procs(0), gort::max_procs()), (2, 2));
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn set_max_procs(n: usize) -> usize {
+    procresize::set_max_procs(sched_of(getg()), n)
 }
 
 /// The number of the calling goroutine; `None` on a plain thread.

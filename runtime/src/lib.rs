@@ -5,13 +5,14 @@ mod builder;
 mod global;
 mod go;
 mod go_macro;
+mod os_thread;
 mod scope;
 pub mod sync;
 pub mod time;
 
 pub use builder::{Runtime, RuntimeBuilder};
 pub use global::run;
-pub use go::{Builder, JoinHandle, go, goroutine_id, max_procs, num_goroutines, yield_now};
+pub use go::{Builder, JoinHandle, go, goroutine_id, max_procs, num_goroutines, set_max_procs, yield_now};
 #[doc(hidden)]
 pub use go_macro::__go_built;
 #[doc(hidden)]
@@ -22,4 +23,5 @@ pub use gort_channel::{
 };
 pub use gort_scheduler::config::PanicPolicy;
 pub use gort_scheduler::g::GoroutineId;
+pub use os_thread::{NoSuspendGuard, OsThreadGuard, blocking, lock_os_thread, no_suspend};
 pub use scope::{Scope, ScopedJoinHandle, scope};

@@ -6,6 +6,9 @@ use std::fmt;
 /// More Ps than this help nobody, and each costs memory.
 pub const MAX_PROCS: usize = 4096;
 
+/// OS threads that a scheduler may have, by default; Go's number.
+pub const MAX_THREADS: usize = 10_000;
+
 /// What happens when a goroutine panics and nobody catches it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PanicPolicy {
@@ -41,6 +44,8 @@ pub struct Config {
     pub panic_policy: PanicPolicy,
     /// See [`Migration`].
     pub migration: Migration,
+    /// More OS threads than this are a fatal error, as in Go.
+    pub max_threads: usize,
     /// Testing aid: ready goroutines in random order, from this seed; with one P the same order for the same seed.
     pub random_order: Option<u64>,
 }
@@ -53,6 +58,7 @@ impl Default for Config {
             thread_name: "gort".to_owned(),
             panic_policy: PanicPolicy::default(),
             migration: Migration::default(),
+            max_threads: MAX_THREADS,
             random_order: None,
         }
     }
@@ -63,6 +69,8 @@ impl Default for Config {
 pub enum ConfigError {
     /// `max_procs` is 0 or above [`MAX_PROCS`].
     MaxProcs(usize),
+    /// `max_threads` is 0.
+    MaxThreads,
     /// The stack size is out of range.
     StackSize(StackSizeError),
     /// The thread name holds a NUL byte.
@@ -73,6 +81,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::MaxProcs(n) => write!(f, "max_procs of {n} is outside 1..={MAX_PROCS}"),
+            ConfigError::MaxThreads => f.write_str("max_threads of 0 leaves nobody to run goroutines"),
             ConfigError::StackSize(e) => e.fmt(f),
             ConfigError::ThreadName => f.write_str("the thread name holds a NUL byte"),
         }
@@ -90,6 +99,9 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.max_procs == 0 || self.max_procs > MAX_PROCS {
             return Err(ConfigError::MaxProcs(self.max_procs));
+        }
+        if self.max_threads == 0 {
+            return Err(ConfigError::MaxThreads);
         }
         if self.thread_name.contains('\0') {
             return Err(ConfigError::ThreadName);

@@ -6,9 +6,8 @@
 //! | --- | --- | --- |
 //! | `Idle` | in a G pool, or being made by its spawner | it has none |
 //! | `Runnable` | in exactly one run queue, `runnext`, the global queue, or on its way there | nobody, until the M that takes it out |
-//! | `Running` | on one M | that M |
-//! | `Syscall` | on one M that has given up its P | that M |
-//! | `Waiting` | in the wait queues or timers that its park put it in | nobody; whoever owns the right to ready it may make it Runnable |
+//! | `Running` | on one M, with a P or, in a blocking call or when it was taken (`handoff`), without | that M |
+//! //! | `Waiting` | in the wait queues or timers that its park put it in | nobody; whoever owns the right to ready it may make it Runnable |
 //! | `Dead` | finished; its result waits for the `Join` | it has none |
 //!
 //! ```text
@@ -55,8 +54,6 @@ pub enum Status {
     Runnable,
     /// On an M.
     Running,
-    /// On an M without a P.
-    Syscall,
     /// Parked.
     Waiting,
     /// Finished, not collected yet.
@@ -65,8 +62,7 @@ pub enum Status {
 
 impl Status {
     fn from_u8(n: u8) -> Status {
-        [Status::Idle, Status::Runnable, Status::Running, Status::Syscall, Status::Waiting, Status::Dead]
-            [n as usize]
+        [Status::Idle, Status::Runnable, Status::Running, Status::Waiting, Status::Dead][n as usize]
     }
 }
 
@@ -203,11 +199,18 @@ pub struct G {
     /// What the body holds.
     pub(crate) phase: Cell<Phase>,
     pub(crate) stack_class: Cell<u8>,
-    pub(crate) report_panic: Cell<bool>,
+    /// The function of a `run`, which may borrow from its caller: a panic in it is the caller's, and so is a deadlock.
+    pub(crate) is_main: Cell<bool>,
     /// A panic that nobody catches ends the process (`PanicPolicy::Abort`).
     pub(crate) panic_aborts: Cell<bool>,
-    /// It has started, and runs on its M and on no other (Go's `lockedm`).
+    /// It has started, and runs on its M and on no other.
     pub(crate) wired: Cell<bool>,
+    /// How often it has locked its M, which then runs nothing else (Go's `lockedm`).
+    pub(crate) locks: Cell<u8>,
+    /// How many `no_suspend` guards of it live.
+    pub(crate) pins: Cell<u8>,
+    /// It is in a blocking call, or waits inside one. Written by itself, read by sysmon.
+    pub(crate) in_syscall: AtomicBool,
 
     // -- The body: closure, then result; in between the record of a wait. Owned as the stack is; see `Phase`. --
     pub(crate) body: UnsafeCell<[MaybeUninit<usize>; INLINE]>,
@@ -221,11 +224,17 @@ pub struct G {
     rng: Cell<u64>,
     /// Where a plain thread sleeps.
     note: Note,
-    has_name: AtomicBool,
+    has_rare: AtomicBool,
     pub(crate) spawned_at: AtomicPtr<Location<'static>>,
-    // Boxed twice: it is rare, and costs a word this way.
-    #[allow(clippy::box_collection, reason = "a thin pointer")]
-    name: Spinning<Option<Box<Box<str>>>>,
+    rare: Spinning<Option<Box<Rare>>>,
+}
+
+/// What few goroutines have.
+#[derive(Default)]
+struct Rare {
+    name: Option<Box<str>>,
+    /// Where its last `no_suspend` guard was taken.
+    pinned_at: Option<&'static Location<'static>>,
 }
 
 // SAFETY: the atomics and the locked name are shared by type. The cells (`phase`, `wired`, the body,
@@ -265,9 +274,12 @@ impl G {
             phase: Cell::new(Phase::Empty),
             behind: AtomicPtr::new(std::ptr::null_mut()),
             stack_class: Cell::new(0),
-            report_panic: Cell::new(true),
+            is_main: Cell::new(false),
             panic_aborts: Cell::new(false),
             wired: Cell::new(false),
+            locks: Cell::new(0),
+            pins: Cell::new(0),
+            in_syscall: AtomicBool::new(false),
             vtable: Cell::new(None),
             body: UnsafeCell::new([MaybeUninit::uninit(); INLINE]),
             id: AtomicU64::new(0),
@@ -275,8 +287,8 @@ impl G {
             rng: Cell::new(0),
             note: Note::new(),
             spawned_at: AtomicPtr::new(std::ptr::null_mut()),
-            has_name: AtomicBool::new(false),
-            name: Spinning::new(None),
+            has_rare: AtomicBool::new(false),
+            rare: Spinning::new(None),
         }
     }
 
@@ -338,30 +350,42 @@ impl G {
         unsafe { self.sched.load(Ordering::Relaxed).as_ref() }
     }
 
-    /// Gives it a name, for reports.
+    /// Gives it a name, for reports, and takes away what an earlier goroutine of this G had.
     pub(crate) fn set_name(&self, name: Option<Box<str>>) {
-        if name.is_some() || self.has_name.load(Ordering::Relaxed) {
-            self.has_name.store(name.is_some(), Ordering::Relaxed);
-            let old = std::mem::replace(&mut *self.name.lock(), name.map(Box::new));
+        if name.is_some() || self.has_rare.load(Ordering::Relaxed) {
+            self.has_rare.store(name.is_some(), Ordering::Relaxed);
+            let rare = name.map(|name| Box::new(Rare { name: Some(name), pinned_at: None }));
+            let old = std::mem::replace(&mut *self.rare.lock(), rare);
             drop(old);
         }
     }
 
     /// Its name, if it has one.
     pub fn name(&self) -> Option<String> {
-        if !self.has_name.load(Ordering::Relaxed) {
+        if !self.has_rare.load(Ordering::Relaxed) {
             return None;
         }
-        self.name.lock().as_ref().map(|name| name.to_string())
+        self.rare.lock().as_ref().and_then(|rare| rare.name.as_ref()).map(|name| name.to_string())
     }
 
     /// Calls `f` with its name, if it has one and nobody is at it just now. In a signal handler too.
     #[cfg(not(loom))]
     pub(crate) fn with_name<R>(&self, f: impl FnOnce(Option<&str>) -> R) -> R {
-        match self.name.try_lock() {
-            Some(name) => f(name.as_deref().map(|name| &**name)),
+        match self.rare.try_lock() {
+            Some(rare) => f(rare.as_ref().and_then(|rare| rare.name.as_deref())),
             None => f(None),
         }
+    }
+
+    /// Notes where it said that it must not be suspended.
+    pub(crate) fn set_pinned_at(&self, at: &'static Location<'static>) {
+        self.has_rare.store(true, Ordering::Relaxed);
+        self.rare.lock().get_or_insert_default().pinned_at = Some(at);
+    }
+
+    /// Where it said so last.
+    pub(crate) fn pinned_at(&self) -> Option<&'static Location<'static>> {
+        self.rare.lock().as_ref().and_then(|rare| rare.pinned_at)
     }
 
     /// The stack that it is bound to. Exact for whoever owns the G, for others a hint.

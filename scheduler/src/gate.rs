@@ -8,7 +8,7 @@
 //! at the state run under the lock: they are short, park nowhere and run no user code.
 
 use crate::g::{G, WaitReason};
-use crate::proc::{getg, gopark, goready};
+use crate::proc::{getg, gopark, goready, pin};
 use crate::sync::SpinLock;
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
@@ -82,7 +82,12 @@ impl<S> Gate<S> {
             self.lock.unlock();
             return;
         }
-        let waiter = Waiter { g: getg(), next: Cell::new(ptr::null()) };
+        let gp = getg();
+        if !pin::may_park(gp) {
+            self.lock.unlock();
+            pin::refuse(gp);
+        }
+        let waiter = Waiter { g: gp, next: Cell::new(ptr::null()) };
         if inner.last.is_null() {
             inner.first = &raw const waiter;
         } else {

@@ -142,6 +142,11 @@ impl GCache {
         }
     }
 
+    /// Gives all of them back, for others.
+    pub fn give_all(&mut self) {
+        self.give(usize::MAX);
+    }
+
     #[cold]
     fn give(&mut self, n: usize) {
         let mut free = FREE.lock();
@@ -155,7 +160,7 @@ impl GCache {
 #[cfg(not(loom))]
 impl Drop for GCache {
     fn drop(&mut self) {
-        self.give(usize::MAX);
+        self.give_all();
     }
 }
 

@@ -50,6 +50,10 @@ pub struct Idle<M> {
 #[derive(Debug)]
 struct Lists<M> {
     ps: Vec<usize>,
+    /// Ps from this number on take no part.
+    limit: usize,
+    /// How many such Ps nobody holds any more.
+    retired: usize,
     ms: Vec<M>,
     /// Ms that wait in line for a P. While there are some, `ps` is empty.
     wanting: VecDeque<M>,
@@ -65,6 +69,18 @@ pub enum Wake<M> {
     Sleeper(M, usize),
     /// As `Sleeper`, but the M must come from somewhere else.
     NewM(usize),
+}
+
+/// What became of a P that was given up.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub enum PutP<M> {
+    /// It is idle.
+    Idle,
+    /// It goes to this M, which waits in line for one, and must be given it and woken.
+    To(M),
+    /// It takes no part any longer. It is still the caller's, who must empty it and say [`Idle::retired`].
+    Over,
 }
 
 /// The right to be counted in `nmspinning`: given up by [`Idle::stop_spinning`] alone.
@@ -85,6 +101,8 @@ impl<M: PartialEq> Idle<M> {
         Idle {
             lists: Spinning::new(Lists {
                 ps: (0..nprocs).rev().collect(),
+                limit: nprocs,
+                retired: 0,
                 ms: Vec::new(),
                 wanting: VecDeque::new(),
             }),
@@ -157,11 +175,13 @@ impl<M: PartialEq> Idle<M> {
         before == 1
     }
 
-    /// Step 1. An M that waits in line for a P, which must be given this one and woken; else the P is idle.
-    #[must_use]
-    pub fn put_p(&self, p: usize) -> Option<M> {
+    /// Step 1: gives a P up.
+    pub fn put_p(&self, p: usize) -> PutP<M> {
         let mut lists = self.lists.lock();
         debug_assert!(!lists.ps.contains(&p), "P {p} is idle twice");
+        if p >= lists.limit {
+            return PutP::Over;
+        }
         let first = lists.wanting.pop_front();
         if first.is_some() {
             self.nwanting.store(lists.wanting.len() as u32, Ordering::Relaxed);
@@ -173,7 +193,32 @@ impl<M: PartialEq> Idle<M> {
         drop(lists);
         // ORDERING: an M that did not spin has no `stop_spinning` to fence its second look; pairs with `submitted`.
         fence(Ordering::SeqCst);
-        first
+        first.map_or(PutP::Idle, PutP::To)
+    }
+
+    /// From now on the Ps below `limit` take part; one caller at a time. The idle ones above are the caller's, as with
+    /// [`PutP::Over`]; those of `made` that are below and take part from now on are, too, to be given up.
+    pub fn set_limit(&self, limit: usize, made: usize) -> Vec<usize> {
+        let mut lists = self.lists.lock();
+        let before = std::mem::replace(&mut lists.limit, limit);
+        let mut out: Vec<usize> = lists.ps.extract_if(.., |p| *p >= limit).collect();
+        self.npidle.store(lists.ps.len() as u32, Ordering::Release);
+        if limit > before {
+            out.extend(before..limit);
+            // The others were never there.
+            lists.retired -= limit.min(made).saturating_sub(before);
+        }
+        out
+    }
+
+    /// A P that takes no part any longer has been emptied. It is nobody's.
+    pub fn retired(&self) {
+        self.lists.lock().retired += 1;
+    }
+
+    /// How many Ps are nobody's because of the limit.
+    pub fn nretired(&self) -> usize {
+        self.lists.lock().retired
     }
 
     /// An idle P for an M that has work which nobody else can do, or a place in line for one: the next that becomes
@@ -235,10 +280,9 @@ impl<M: PartialEq> Idle<M> {
         self.lists.lock().ms.pop()
     }
 
-    /// Calls `f` with every M that sleeps or waits in line, for the end of the scheduler.
-    pub fn for_each_m(&self, f: impl FnMut(&M)) {
-        let lists = self.lists.lock();
-        lists.ms.iter().chain(&lists.wanting).for_each(f);
+    /// How many Ms sleep until they are given a P.
+    pub fn nasleep(&self) -> usize {
+        self.lists.lock().ms.len()
     }
 }
 
@@ -278,8 +322,30 @@ mod tests {
         assert_eq!(idle.want_p("m0"), Some(0));
         assert_eq!((idle.want_p("m1"), idle.want_p("m2"), idle.want_p("m3")), (None, None, None));
         assert!(idle.unwant_p(&"m2") && !idle.unwant_p(&"m2"));
-        assert_eq!((idle.put_p(0), idle.nwanting(), idle.npidle()), (Some("m1"), 1, 0));
-        assert_eq!((idle.put_p(0), idle.nwanting(), idle.npidle()), (Some("m3"), 0, 0));
-        assert_eq!((idle.put_p(0), idle.npidle()), (None, 1));
+        assert_eq!((idle.put_p(0), idle.nwanting(), idle.npidle()), (PutP::To("m1"), 1, 0));
+        assert_eq!((idle.put_p(0), idle.nwanting(), idle.npidle()), (PutP::To("m3"), 0, 0));
+        assert_eq!((idle.put_p(0), idle.npidle()), (PutP::Idle, 1));
+    }
+
+    #[test]
+    fn ps_above_the_limit_take_no_part_until_it_is_raised() {
+        let idle: Idle<&str> = Idle::new(4);
+        assert_eq!((idle.get_p(), idle.get_p()), (Some(0), Some(1)));
+        assert_eq!(idle.set_limit(1, 4), [3, 2]);
+        idle.retired();
+        idle.retired();
+        assert_eq!((idle.npidle(), idle.get_p()), (0, None));
+        assert_eq!((idle.put_p(1), idle.put_p(0)), (PutP::Over, PutP::Idle));
+        idle.retired();
+        assert_eq!((idle.npidle(), idle.nretired()), (1, 3));
+        // Two that were there before, and two new ones.
+        assert_eq!(idle.set_limit(3, 4), [1, 2]);
+        assert_eq!(idle.nretired(), 1);
+        assert_eq!(idle.set_limit(6, 4), [3, 4, 5]);
+        assert_eq!(idle.nretired(), 0);
+        for p in 1..6 {
+            assert_eq!(idle.put_p(p), PutP::Idle);
+        }
+        assert_eq!(idle.npidle(), 6);
     }
 }

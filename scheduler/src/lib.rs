@@ -23,12 +23,15 @@ compile_error!("gort runs on Linux on x86_64 and aarch64");
 
 #[cfg(not(loom))]
 pub mod config;
+#[cfg(not(loom))]
+mod fork;
 pub mod g;
 #[cfg(not(loom))]
 pub mod gate;
 pub mod globq;
 #[cfg(not(loom))]
 mod gpool;
+pub mod handoff;
 pub mod home;
 pub mod idle;
 pub mod keeper;
@@ -37,6 +40,8 @@ mod m;
 #[cfg(loom)]
 pub mod model;
 pub mod note;
+#[cfg(not(loom))]
+mod os;
 #[cfg(not(loom))]
 mod p;
 #[cfg(not(loom))]

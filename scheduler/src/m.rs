@@ -7,16 +7,18 @@
 //! An M runs on its own stack (**g0**) while it looks for work, and on a goroutine's stack while it runs one.
 
 use crate::g::G;
+use crate::handoff::Handoff;
 use crate::home::Home;
 use crate::idle::Spinner;
 use crate::keeper::Watch;
 use crate::note::Note;
+use crate::os;
 use crate::p::P;
 use crate::proc::Commit;
 use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::stack::{Switch, overflow};
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
@@ -39,10 +41,26 @@ pub(crate) enum Errand {
 
 /// An OS thread; see the module.
 pub struct M {
+    /// Its thread, once that has begun.
+    pub(crate) tid: AtomicI32,
     /// Where it sleeps, idle or in the pool.
     pub(crate) note: Note,
-    /// The P that it holds; null while it has none. Written by the M on g0.
-    p: Cell<*const P>,
+    /// The P that it holds; null while it has none. Written by the M in the runtime, read by who wants to take it.
+    p: AtomicPtr<P>,
+    /// The scheduler that it serves. Written and read by the M's own thread.
+    pub(crate) sched: Cell<Option<&'static Sched>>,
+    /// How the P is taken from it while its goroutine runs.
+    pub(crate) handoff: Handoff,
+    /// Its goroutine was a hog when the P was taken (`Sched::nhogs`). Written by the retaker before the taking is settled.
+    pub(crate) hogs: AtomicBool,
+    /// The goroutine that has it for itself (Go's `lockedg`), null if none has. Written by the M's own thread.
+    pub(crate) lockedg: Cell<*const G>,
+    /// Where that one is put when it is ready.
+    pub(crate) locked: Home<Gp>,
+    /// Goroutines that have started here and stay here (`Migration::Never`).
+    pub(crate) nhome: Cell<usize>,
+    /// A goroutine has ended while it had the M locked: it serves its own goroutines only, and then nobody any more.
+    pub(crate) retires: Cell<bool>,
     /// The P that its waker gives it: what a sleeping M waits for. Written last by the waker (Release), taken by the
     /// M (Acquire); a wake-up of the note without it means nothing.
     nextp: AtomicPtr<P>,
@@ -92,8 +110,16 @@ impl M {
     fn new() -> M {
         let seed = u64::from(NEXT_SEED.fetch_add(1, Ordering::Relaxed));
         M {
+            tid: AtomicI32::new(0),
             note: Note::new(),
-            p: Cell::new(ptr::null()),
+            p: AtomicPtr::new(ptr::null_mut()),
+            sched: Cell::new(None),
+            handoff: Handoff::new(),
+            hogs: AtomicBool::new(false),
+            lockedg: Cell::new(ptr::null()),
+            locked: Home::default(),
+            nhome: Cell::new(0),
+            retires: Cell::new(false),
             nextp: AtomicPtr::new(ptr::null_mut()),
             errand: Cell::new(Errand::None),
             woken: Cell::new(false),
@@ -107,22 +133,50 @@ impl M {
         }
     }
 
-    /// The P that this M holds. Called on the M's thread while it has one.
+    /// The P that this M holds. Called on the M's thread, in the runtime, while it has one.
     #[inline]
     pub(crate) fn p(&self) -> &'static P {
-        debug_assert!(!self.p.get().is_null(), "an M without a P runs something that needs one");
+        self.try_p().expect("an M without a P runs something that needs one")
+    }
+
+    /// The P that this M holds, if any. Called on the M's thread, in the runtime.
+    #[inline]
+    pub(crate) fn try_p(&self) -> Option<&'static P> {
+        // Relaxed: this thread's own.
         // SAFETY: set by `set_p`, and Ps outlive the Ms that hold them (`sched`).
-        unsafe { &*self.p.get() }
+        unsafe { self.p.load(Ordering::Relaxed).as_ref() }
     }
 
-    /// Whether it holds a P. Called on the M's thread.
-    pub(crate) fn has_p(&self) -> bool {
-        !self.p.get().is_null()
+    /// Whether it holds this P, as somebody else sees it (`handoff`, H2).
+    pub(crate) fn seems_to_hold(&self, pp: &P) -> bool {
+        ptr::eq(self.p.load(Ordering::Relaxed), pp)
     }
 
-    /// Changes the P that this M holds. Called on g0.
+    /// Changes the P that this M holds. Called on the M's thread, in the runtime.
     pub(crate) fn set_p(&self, pp: Option<&'static P>) {
-        self.p.set(pp.map_or(ptr::null(), ptr::from_ref));
+        // Relaxed: published by `Handoff::exit`.
+        self.p.store(pp.map_or(ptr::null_mut(), |pp| ptr::from_ref(pp).cast_mut()), Ordering::Relaxed);
+    }
+
+    /// Comes into the runtime. Then it has its P, or, if that was taken, none.
+    #[inline]
+    pub(crate) fn enter(&self) {
+        if !self.handoff.enter() {
+            self.lost_p();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lost_p(&self) {
+        debug_assert!(self.try_p().is_some(), "only who has a P can lose it");
+        self.set_p(None);
+        // Relaxed: ordered by the exchange that told of the loss.
+        if self.hogs.load(Ordering::Relaxed)
+            && let Some(sched) = self.sched.get()
+        {
+            sched.nhogs.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Gives a sleeping M a P. The caller has taken the M out of the list that it slept in, and wakes it after this.
@@ -213,14 +267,18 @@ fn mstart(mp: &'static M) {
     // SAFETY: takes two numbers.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
     overflow::prepare_m();
+    mp.tid.store(os::gettid(), Ordering::Relaxed);
     loop {
         // ORDERING: Acquire, pairs with the Release in `start_m`.
         let sched = mp.nextsched.swap(ptr::null_mut(), Ordering::Acquire);
         // SAFETY: null, or a scheduler that waits for this M to attach (`sched`).
         if let Some(sched) = unsafe { sched.as_ref() } {
             crate::proc::schedule(sched, mp);
-            POOL.lock().push(mp);
+            if !mp.retires.get() {
+                POOL.lock().push(mp);
+            }
         } else {
+            // One that has retired sleeps here for ever.
             mp.note.sleep();
         }
     }

@@ -72,6 +72,21 @@ pub mod proc {
         assert!(woken, "a model's goroutines are threads");
     }
 
+    /// Nobody forbids to be suspended in a model.
+    pub mod pin {
+        use crate::g::G;
+
+        /// Always true.
+        pub fn may_park(_gp: &'static G) -> bool {
+            true
+        }
+
+        /// Never called.
+        pub fn refuse(_gp: &'static G) -> ! {
+            unreachable!("no model pins a goroutine")
+        }
+    }
+
     /// No time slices in a model.
     pub fn preempt_point() {}
 }

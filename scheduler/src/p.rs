@@ -6,12 +6,15 @@
 
 use crate::g::G;
 use crate::gpool::GCache;
+use crate::m::M;
 use crate::runq::{self, RunQueue, Thief};
 use crate::stack::pool::StackCache;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::time::clock::Nanos;
 use crossbeam_utils::CachePadded;
 use std::cell::UnsafeCell;
+use std::ops::Index;
+use std::sync::OnceLock;
 
 /// A processor; see the module.
 pub struct P {
@@ -66,8 +69,12 @@ impl Owned {
 /// What sysmon and thieves look at. Written by the holder with plain stores, except `slice_over`.
 #[derive(Debug)]
 pub(crate) struct Watched {
+    /// The M that holds it, or held it last.
+    pub m: AtomicPtr<M>,
+    /// Blocking calls begun.
+    pub syscalltick: AtomicU32,
     /// The G that runs; null in between.
-    pub curg: crate::sync::atomic::AtomicPtr<G>,
+    pub curg: AtomicPtr<G>,
     /// Goroutines switched to. A thief that sees it stand still knows that the queue does.
     pub switches: AtomicU32,
     /// Time slices begun (Go's `schedtick`): not counted up for a G that inherits its slice through `runnext`.
@@ -108,6 +115,48 @@ impl Estimate {
     }
 }
 
+/// The Ps of a scheduler by number: made when they are first needed, and never unmade.
+pub(crate) struct AllP {
+    ps: Box<[OnceLock<Box<P>>]>,
+    made: AtomicUsize,
+}
+
+impl AllP {
+    /// None, with room for so many.
+    pub fn new(most: usize) -> AllP {
+        AllP { ps: (0..most).map(|_| OnceLock::new()).collect(), made: AtomicUsize::new(0) }
+    }
+
+    /// Makes the Ps below `n` that there are not. One caller at a time.
+    pub fn make(&self, n: usize, random_order: Option<u64>) {
+        for id in self.len()..n {
+            self.ps[id].get_or_init(|| Box::new(P::new(id, random_order)));
+            // ORDERING: Release, pairs with the Acquire in `len`.
+            self.made.store(id + 1, Ordering::Release);
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        // ORDERING: Acquire, pairs with the Release in `make`.
+        self.made.load(Ordering::Acquire)
+    }
+
+    /// All of them, those above a lowered limit too.
+    pub fn iter(&self) -> impl Iterator<Item = &P> {
+        self.ps[..self.len()].iter().flat_map(|p| p.get().map(|p| &**p))
+    }
+}
+
+impl Index<usize> for AllP {
+    type Output = P;
+
+    #[inline]
+    fn index(&self, id: usize) -> &P {
+        self.ps[id].get().expect("a P is made before it is named")
+    }
+}
+
 impl P {
     pub(crate) fn new(id: usize, random_order: Option<u64>) -> P {
         let (runq, thief) = runq::new();
@@ -124,7 +173,9 @@ impl P {
             }),
             thief: CachePadded::new(thief),
             watched: CachePadded::new(Watched {
-                curg: Default::default(),
+                m: AtomicPtr::default(),
+                syscalltick: AtomicU32::new(0),
+                curg: AtomicPtr::default(),
                 switches: AtomicU32::new(0),
                 schedtick: AtomicU32::new(0),
                 slice_over: AtomicBool::new(false),

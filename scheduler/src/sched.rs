@@ -5,17 +5,21 @@
 //! elsewhere is still inside, and no goroutine is abandoned in it. If one of these does not hold it stays leaked. A G
 //! that has ended may still hold the address, and compares it at most ([`G::runs_on`](crate::g::G::runs_on)).
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, MAX_PROCS};
+use crate::fork;
+use crate::gate::Gate;
 use crate::globq::GlobQueue;
 use crate::idle::Idle;
 use crate::keeper::Keeper;
 use crate::m::M;
-use crate::p::P;
+use crate::p::AllP;
 use crate::proc::sysmon::Sysmon;
 use crate::stack::class;
-use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::membarrier;
 use crate::time::Timers;
 use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
 
 /// Takes new goroutines.
 pub(crate) const OPEN: u8 = 0;
@@ -28,7 +32,9 @@ pub(crate) const STOPPED: u8 = 2;
 pub struct Sched {
     pub(crate) config: Config,
     pub(crate) stack_class: u8,
-    pub(crate) allp: Box<[P]>,
+    pub(crate) allp: AllP,
+    /// Ps below this number take part (`GOMAXPROCS`). Written by `proc::procresize`.
+    pub(crate) nprocs: AtomicUsize,
     /// The global queue: what comes from plain threads, what overflows a local queue, what was preempted.
     pub(crate) globq: CachePadded<GlobQueue>,
     pub(crate) idle: CachePadded<Idle<&'static M>>,
@@ -38,12 +44,23 @@ pub struct Sched {
     pub(crate) state: AtomicU8,
     /// Ms that serve this scheduler, or are on their way to it.
     pub(crate) attached: AtomicU32,
+    /// Those Ms.
+    pub(crate) ms: Mutex<Vec<&'static M>>,
+    /// Ms that have retired from it (`proc::locked`).
+    pub(crate) nretired: AtomicU32,
+    /// Ms of `attached` that sleep because the goroutine that has them for itself waits.
+    pub(crate) nlocked_asleep: AtomicU32,
+    /// Ms whose P was taken because their goroutine ran for too long, and that have not come back.
+    pub(crate) nhogs: AtomicU32,
+    /// One caller at a time changes the number of Ps.
+    pub(crate) resizing: Gate<bool>,
     /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
     /// global queue, or to wake an M for it: it may have run and ended before they are through.
     pub(crate) visitors: AtomicU32,
-    /// Goroutines spawned by plain threads, and unstarted ones dropped at the end; beside the Ps' own counts.
+    /// Goroutines that began or ended without a P, beside the Ps' own counts: spawned by plain threads, say, or dropped
+    /// before they ran.
     pub(crate) spawned_outside: AtomicU64,
-    pub(crate) dropped: AtomicU64,
+    pub(crate) finished_outside: AtomicU64,
 }
 
 impl std::fmt::Debug for Sched {
@@ -61,10 +78,15 @@ impl Sched {
     pub fn start(config: Config) -> Result<&'static Sched, ConfigError> {
         config.check()?;
         let (n, order) = (config.max_procs, config.random_order);
+        membarrier::prepare();
+        fork::prepare();
+        let allp = AllP::new(MAX_PROCS);
+        allp.make(n, order);
         Ok(Box::leak(Box::new(Sched {
             stack_class: class::class_of(config.stack_size).map_err(ConfigError::StackSize)?,
             config,
-            allp: (0..n).map(|id| P::new(id, order)).collect(),
+            allp,
+            nprocs: AtomicUsize::new(n),
             globq: CachePadded::default(),
             idle: CachePadded::new(Idle::new(n)),
             timers: CachePadded::new(Timers::new()),
@@ -72,15 +94,21 @@ impl Sched {
             sysmon: Sysmon::new(),
             state: AtomicU8::new(OPEN),
             attached: AtomicU32::new(0),
+            ms: Mutex::default(),
+            nretired: AtomicU32::new(0),
+            nlocked_asleep: AtomicU32::new(0),
+            nhogs: AtomicU32::new(0),
+            resizing: Gate::new(false),
             visitors: AtomicU32::new(0),
             spawned_outside: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            finished_outside: AtomicU64::new(0),
         })))
     }
 
     /// How many Ps it has.
     pub fn max_procs(&self) -> usize {
-        self.allp.len()
+        // Relaxed: whoever needs it exact holds `resizing`.
+        self.nprocs.load(Ordering::Relaxed)
     }
 
     /// The setting.
@@ -100,7 +128,7 @@ impl Sched {
         // Finished before spawned, so that a goroutine that passes by meanwhile is counted, not missed.
         // ORDERING: Acquire, pairs with the Release in `bump`.
         let finished: u64 = self.allp.iter().map(|p| p.counts.finished.load(Ordering::Acquire)).sum::<u64>()
-            + self.dropped.load(Ordering::Acquire);
+            + self.finished_outside.load(Ordering::Acquire);
         let spawned: u64 = self.allp.iter().map(|p| p.counts.spawned.load(Ordering::Acquire)).sum::<u64>()
             + self.spawned_outside.load(Ordering::Acquire);
         spawned.saturating_sub(finished) as usize

@@ -3,7 +3,7 @@
 #![cfg(loom)]
 
 use gort_scheduler::home::Home;
-use gort_scheduler::idle::Idle;
+use gort_scheduler::idle::{Idle, PutP};
 use gort_scheduler::note::Note;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ impl Sched {
 
     /// As `wake::release_p`.
     fn release_p(&self) {
-        if let Some(m) = self.idle.put_p(0) {
+        if let PutP::To(m) = self.idle.put_p(0) {
             // An exchange where the real code stores; see the models of `idle`.
             self.ms[m].nextp.swap(0, Ordering::AcqRel);
             self.ms[m].note.wakeup();

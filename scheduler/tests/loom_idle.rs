@@ -2,7 +2,7 @@
 //! wake-up is an M that sleeps for ever while the work lies there, which loom reports as a deadlock.
 #![cfg(loom)]
 
-use gort_scheduler::idle::{Idle, Spinner, Wake};
+use gort_scheduler::idle::{Idle, PutP, Spinner, Wake};
 use gort_scheduler::note::Note;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
@@ -87,7 +87,7 @@ impl Sched {
                 self.bell.notify_one();
             }
             // sleep
-            assert_eq!(self.idle.put_p(held), None);
+            assert_eq!(self.idle.put_p(held), PutP::Idle);
             held = NONE;
             if let Some(s) = spinner.take() {
                 let _last = self.idle.stop_spinning(s);
@@ -111,7 +111,7 @@ impl Sched {
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.idle.for_each_m(|&m| self.notes[m].wakeup());
+        self.notes.iter().for_each(Note::wakeup);
     }
 }
 

@@ -2,7 +2,7 @@
 //! rest, either no timer is left or one of them is going to wake for the first one.
 #![cfg(loom)]
 
-use gort_scheduler::idle::Idle;
+use gort_scheduler::idle::{Idle, PutP};
 use gort_scheduler::keeper::{Armed, Keeper, Kept, Watch};
 use gort_scheduler::time::clock::Nanos;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -166,7 +166,7 @@ fn a_due_timer_finds_the_p_that_was_given_up_meanwhile() {
         let other = {
             let (sched, mp) = (sched.clone(), m(1));
             thread::spawn(move || {
-                assert_eq!(idle.put_p(0), None);
+                assert_eq!(idle.put_p(0), PutP::Idle);
                 let kept = sched.fall_asleep(mp, |_| false);
                 assert_ne!(kept, Kept::Taken);
                 // In the morning every keeper leaves.

@@ -2,6 +2,7 @@
 
 use crate::g::{G, GoroutineId, Status};
 use crate::gpool;
+use crate::sync::atomic::Ordering;
 use std::fmt;
 use std::panic::Location;
 
@@ -35,8 +36,8 @@ fn info(gp: &'static G) -> Option<GoroutineInfo> {
     let state = match gp.status() {
         Status::Idle | Status::Dead => return None,
         Status::Runnable => "runnable",
+        Status::Running if gp.in_syscall.load(Ordering::Relaxed) => "syscall",
         Status::Running => "running",
-        Status::Syscall => "syscall",
         Status::Waiting => gp.wait_reason().as_str(),
     };
     // A plain thread has no scheduler.

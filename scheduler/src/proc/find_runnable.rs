@@ -16,9 +16,9 @@
 //!
 //! An M that is about to sleep while timers are pending becomes the [`Keeper`](crate::keeper::Keeper), if there is none.
 
-use super::schedule::acquirep;
-use super::shutdown;
+use super::schedule::{acquirep, reacquire};
 use super::wake::{self, STEAL_COST, ready_from_g0};
+use super::{locked, procresize, shutdown};
 use crate::idle::Spinner;
 use crate::keeper::{Armed, Kept};
 use crate::m::{Errand, M};
@@ -56,19 +56,22 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             leave(sched, mp, spinner);
             return None;
         }
-        if !mp.has_p() {
+        if !mp.lockedg.get().is_null() || mp.retires.get() {
+            return locked::find(sched, mp);
+        }
+        let Some(pp) = mp.try_p() else {
             sleep(sched, mp);
             has_run = false;
             continue;
-        }
+        };
         match mp.take_errand() {
             Errand::None => {}
             Errand::Spin(token) => spinner = Some(token),
             Errand::Run(gp, inherit) => return Some(Found { gp, inherit }),
         }
-        let pp = mp.p();
         run_timers(sched, pp);
-        if sched.idle.nwanting() > 0 && has_run && its_time_for_others(pp) {
+        if (sched.idle.nwanting() > 0 && has_run && its_time_for_others(pp)) || procresize::is_over(sched, pp)
+        {
             give_up_and_sleep(sched, mp, spinner.take());
             has_run = false;
             continue;
@@ -117,10 +120,10 @@ fn run_timers(sched: &'static Sched, pp: &'static P) {
     let mut first = None;
     sched.timers.run_due(|gp| match first {
         None => first = Some(gp),
-        Some(_) => ready_from_g0(sched, pp, gp, false),
+        Some(_) => ready_from_g0(sched, Some(pp), gp, false),
     });
     if let Some(gp) = first {
-        ready_from_g0(sched, pp, gp, true);
+        ready_from_g0(sched, Some(pp), gp, true);
     }
 }
 
@@ -280,10 +283,8 @@ fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spin
     wake::release_p(sched, pp);
     let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));
     // Backlogs are the last spinner's business alone, else all that find no victim would run in circles here.
-    if (!sched.globq.is_empty() || sched.timer_is_due() || (last && any_worth_stealing(sched)))
-        && let Some(p) = sched.idle.get_p()
-    {
-        acquirep(sched, mp, &sched.allp[p]);
+    let work = !sched.globq.is_empty() || sched.timer_is_due() || !pp.thief.is_empty();
+    if (work || (last && any_worth_stealing(sched))) && reacquire(sched, mp) {
         return;
     }
     sleep(sched, mp);
@@ -303,7 +304,7 @@ fn sleep(sched: &'static Sched, mp: &'static M) {
 }
 
 /// Waits in line for a P, because there is work here that no other M can do. `None`: the scheduler has stopped.
-fn wait_for_p(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
+pub(super) fn wait_for_p(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
     if let Some(p) = sched.idle.want_p(mp) {
         return Some(&sched.allp[p]);
     }
@@ -356,7 +357,7 @@ fn stopm(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
 }
 
 /// The scheduler has stopped: the M lets go of it.
-fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
+pub(super) fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
     let woken_as = match mp.take_errand() {
         Errand::Spin(token) => Some(token),
         Errand::None | Errand::Run(..) => None,
@@ -364,13 +365,18 @@ fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
     for token in spinner.into_iter().chain(woken_as) {
         let _last = sched.idle.stop_spinning(token);
     }
-    if mp.has_p() {
-        let pp = mp.p();
+    if let Some(pp) = mp.try_p() {
         mp.set_p(None);
         wake::release_p(sched, pp);
     }
     // What is left here is abandoned.
     while mp.home.take().is_some() {}
+    while mp.locked.take().is_some() {}
+    mp.nhome.set(0);
+    // The thread of a goroutine that had it for itself, and is abandoned now, may be in an odd state.
+    if !mp.lockedg.replace(ptr::null()).is_null() {
+        mp.retires.set(true);
+    }
     // What its last goroutine spawned, having passed the check before the end, is in no one else's hands.
     shutdown::drop_queued(sched);
 }

@@ -2,18 +2,23 @@
 
 mod dump;
 mod find_runnable;
+mod handoffp;
+pub mod locked;
 pub mod newproc;
 mod park;
+pub mod pin;
+pub mod procresize;
 mod schedule;
 pub mod shutdown;
+pub mod syscall;
 pub(crate) mod sysmon;
 pub mod waiting;
 mod wake;
 
 pub use dump::{dump, goroutines};
 pub use newproc::{Goroutine, try_spawn};
-pub(crate) use park::systemstack;
 pub use park::{getg, gopark, goready, gosched, preempt_check, preempt_point};
+pub(crate) use park::{getm, systemstack};
 pub(crate) use schedule::schedule;
 pub use waiting::Commit;
 pub(crate) use waiting::park_thread_until;

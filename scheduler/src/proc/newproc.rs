@@ -20,8 +20,9 @@
 //!
 //! J3: What the goroutine wrote is seen by who joins it: Release in the exchange, Acquire in the joiner's look.
 
-use super::park::{getg, systemstack};
-use super::wake::{current_p, inject, p_of, ready_from_g0, runqput};
+use super::park::{getg, preempt_check, systemstack};
+use super::pin;
+use super::wake::{HeldP, inject, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
 use crate::g::{BodyVtable, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
 use crate::gpool;
@@ -29,7 +30,7 @@ use crate::m::M;
 use crate::p::{P, bump};
 use crate::runq::Gp;
 use crate::sched::{OPEN, Sched};
-use crate::stack::{class, pool};
+use crate::stack::{Stack, class, pool};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::throw::report;
 use std::any::Any;
@@ -58,8 +59,8 @@ pub struct Options {
     pub name: Option<Box<str>>,
     /// Usable bytes of stack; the scheduler's setting if `None`.
     pub stack_size: Option<usize>,
-    /// Whether a panic is reported; not if it will be raised again elsewhere.
-    pub quiet: bool,
+    /// It is the function of a `run`: a panic is not reported, it will be raised again on the caller.
+    pub main: bool,
 }
 
 /// What a goroutine leaves.
@@ -99,7 +100,8 @@ where
         sched.state.load(Ordering::Acquire) == OPEN,
         "cannot start a goroutine: its runtime has been shut down"
     );
-    let here = p_of(me, sched);
+    let held = HeldP::of(me, sched);
+    let here = held.as_ref().map(HeldP::p);
     // SAFETY: the caller is a goroutine on the M that holds this P.
     if !here.is_some_and(|pp| unsafe { pp.owned().stacks.admit_cached(class) }) {
         admit(here, class)?;
@@ -124,9 +126,12 @@ where
     gp.spawned_at.store(ptr::from_ref(Location::caller()).cast_mut(), Ordering::Relaxed);
     gp.join.store(RUNNING, Ordering::Relaxed);
     gp.stack_class.set(class);
-    gp.report_panic.set(!options.quiet);
+    gp.is_main.set(options.main);
     gp.panic_aborts.set(sched.config.panic_policy == PanicPolicy::Abort);
     gp.wired.set(false);
+    gp.locks.set(0);
+    gp.pins.set(0);
+    gp.in_syscall.store(false, Ordering::Relaxed);
     gp.set_name(options.name);
     gp.vtable.set(Some(&Body::<F, T>::VTABLE));
     // SAFETY: the G is ours, and its body holds nothing.
@@ -143,6 +148,8 @@ where
             inject(sched, Gp(gp));
         }
     }
+    drop(held);
+    preempt_check(me);
     Ok(Goroutine { gp, result: PhantomData })
 }
 
@@ -255,7 +262,7 @@ fn drop_caught<V>(gp: &'static G, v: V) {
 #[cold]
 #[inline(never)]
 fn panicked(gp: &'static G) {
-    if !gp.report_panic.get() {
+    if gp.is_main.get() {
         return;
     }
     let name = gp.name().map_or_else(String::new, |n| format!(" {n:?}"));
@@ -276,7 +283,7 @@ pub fn report_panic() {
 /// run once more, to drop its result (J2).
 pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
     let sched = gp.sched().expect("a goroutine has a scheduler");
-    let pp = mp.p();
+    let pp = mp.try_p();
     // ORDERING: Acquire, as in `run`.
     let mut state = gp.join.load(Ordering::Acquire);
     if state == DETACHED && gp.phase.get() == Phase::HasResult {
@@ -294,18 +301,18 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
                 gp.set_stack(Some(stack));
                 return true;
             }
-            bump(&pp.counts.finished);
-            // SAFETY: this M holds the P; nobody else knows the G.
-            unsafe {
-                casgstatus(gp, Status::Dead, Status::Idle);
-                pp.owned().gcache.put(gp);
-                pp.owned().stacks.put(stack);
-                pp.owned().stacks.dismiss(class);
+            finished(sched, pp);
+            casgstatus(gp, Status::Dead, Status::Idle);
+            match pp {
+                // SAFETY: this M holds the P; nobody else knows the G.
+                Some(pp) => unsafe { pp.owned().gcache.put(gp) },
+                None => gpool::put_shared(gp),
             }
+            put_stack(pp, stack, class);
             return false;
         }
         // Counted before the word says so: who has joined it no longer finds it counted as alive.
-        bump(&pp.counts.finished);
+        finished(sched, pp);
         // ORDERING: Release for the result and the count (J3), Acquire for what a joiner left.
         match gp.join.compare_exchange(state, DONE, Ordering::AcqRel, Ordering::Acquire) {
             Ok(RUNNING) => break,
@@ -316,22 +323,47 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
                 break;
             }
             Err(now) => {
-                unbump(&pp.counts.finished);
+                not_finished(sched, pp);
                 state = now;
             }
         }
     }
-    // SAFETY: this M holds the P.
-    unsafe {
-        pp.owned().stacks.put(stack);
-        pp.owned().stacks.dismiss(class);
-    }
+    put_stack(pp, stack, class);
     false
 }
 
-/// Takes back a [`bump`] that came too early.
-fn unbump(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed) - 1, Ordering::Release);
+/// Counts a goroutine as ended: on the P that the M holds, or, if that was taken, beside.
+fn finished(sched: &'static Sched, pp: Option<&'static P>) {
+    match pp {
+        Some(pp) => bump(&pp.counts.finished),
+        None => _ = sched.finished_outside.fetch_add(1, Ordering::Release),
+    }
+}
+
+/// Takes back a [`finished`] that came too early.
+fn not_finished(sched: &'static Sched, pp: Option<&'static P>) {
+    match pp {
+        Some(pp) => {
+            let counter = &pp.counts.finished;
+            counter.store(counter.load(Ordering::Relaxed) - 1, Ordering::Release);
+        }
+        None => _ = sched.finished_outside.fetch_sub(1, Ordering::Release),
+    }
+}
+
+/// Gives a free stack back, and its admission.
+fn put_stack(pp: Option<&'static P>, stack: Stack, class: u8) {
+    match pp {
+        // SAFETY: this M holds the P.
+        Some(pp) => unsafe {
+            pp.owned().stacks.put(stack);
+            pp.owned().stacks.dismiss(class);
+        },
+        None => {
+            pool::put_shared(stack);
+            pool::dismiss_shared(class);
+        }
+    }
 }
 
 /// Drops a goroutine that never ran, closure and all; its joiner gets an error. The caller took it out of a queue of
@@ -343,7 +375,7 @@ pub(super) fn drop_unstarted(gp: &'static G) {
     unsafe { (vtable.drop_unstarted)(gp) };
     systemstack(|| pool::dismiss_shared(gp.stack_class.get()));
     casgstatus(gp, Status::Runnable, Status::Dead);
-    sched.dropped.fetch_add(1, Ordering::Release);
+    sched.finished_outside.fetch_add(1, Ordering::Release);
     // ORDERING: as in `goexit`.
     match gp.join.swap(DONE, Ordering::AcqRel) {
         RUNNING => {}
@@ -372,9 +404,9 @@ pub(super) fn abandon(gp: &'static G) {
 fn free(gp: &'static G) {
     casgstatus(gp, Status::Dead, Status::Idle);
     // Any P's cache will do; the G's own scheduler may be gone.
-    match getg().sched().and_then(current_p) {
+    match getg().sched().and_then(HeldP::current) {
         // SAFETY: the caller is a goroutine on the M that holds this P.
-        Some(pp) => unsafe { pp.owned().gcache.put(gp) },
+        Some(held) => unsafe { held.p().owned().gcache.put(gp) },
         None => gpool::put_shared(gp),
     }
 }
@@ -413,6 +445,11 @@ impl<T> Goroutine<T> {
         let gp = this.gp;
         if !this.is_finished() {
             let me = getg();
+            if !pin::may_park(me) {
+                // The handle is gone; the goroutine goes on without it.
+                drop(ManuallyDrop::into_inner(this));
+                pin::refuse(me);
+            }
             // SAFETY: `joining` lets exactly one waker know, the end of `gp`, or calls the park off.
             unsafe { super::gopark(Some(joining), ptr::from_ref(gp).cast_mut().cast(), WaitReason::Join) };
             debug_assert_eq!(me.status(), Status::Running);

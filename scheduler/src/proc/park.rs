@@ -3,6 +3,8 @@
 //! The protocol is in the README of this folder, "Park and ready".
 
 use super::waiting::{Commit, make_runnable, park_thread_until};
+use super::{locked, pin};
+use crate::fork;
 use crate::g::{G, WaitReason};
 use crate::m::M;
 use crate::stack::{self, Switch};
@@ -17,7 +19,7 @@ pub fn getg() -> &'static G {
 
 /// The M that runs the calling goroutine. Not to be kept over a park: the next M is another one.
 #[inline]
-pub(super) fn getm(gp: &'static G) -> &'static M {
+pub(crate) fn getm(gp: &'static G) -> &'static M {
     // Relaxed: written by this very thread, on g0.
     // SAFETY: Ms are never freed, and a running goroutine has one.
     unsafe { &*gp.m.load(Ordering::Relaxed) }
@@ -37,16 +39,35 @@ pub(super) fn getm(gp: &'static G) -> &'static M {
 pub unsafe fn gopark(commit: Option<Commit>, lock: *mut (), reason: WaitReason) {
     let gp = getg();
     if gp.is_thread() {
+        fork::check();
         // SAFETY: the caller's promise.
         unsafe { park_thread_until(gp, commit, lock, reason, Nanos::NEVER) };
         return;
     }
+    debug_assert_eq!(gp.pins.get(), 0, "the caller has asked `may_park`");
     gp.set_wait_reason(reason);
     let mp = getm(gp);
     mp.waitunlockf.set(commit);
     mp.waitlock.set(lock);
     // SAFETY: gp is the caller, and the commit is in place.
-    unsafe { M::switch_to_g0(gp, Switch::Park) };
+    unsafe { switch_off(gp, Switch::Park) };
+}
+
+/// The caller leaves its stack, and comes back when it is run again.
+///
+/// # Safety
+///
+/// As for [`M::switch_to_g0`].
+#[inline]
+unsafe fn switch_off(gp: &'static G, why: Switch) {
+    // One load, unless somebody in the process panics.
+    if std::thread::panicking() {
+        // SAFETY: the caller's promise; locking the M leaves in place what `why` needs.
+        locked::unwinding(gp, || unsafe { M::switch_to_g0(gp, why) });
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { M::switch_to_g0(gp, why) };
+    }
 }
 
 /// Makes a parked goroutine runnable; it is put next on the caller's P, or into the global queue if the caller has
@@ -70,8 +91,11 @@ pub fn gosched() {
         std::thread::yield_now();
         return;
     }
+    if !pin::may_park(gp) {
+        pin::refuse(gp);
+    }
     // SAFETY: gp is the caller; a yield needs nothing more.
-    unsafe { M::switch_to_g0(gp, Switch::Yield) };
+    unsafe { switch_off(gp, Switch::Yield) };
 }
 
 /// Gives way if the caller's time slice is over. Every operation that does not park calls it.
@@ -94,10 +118,22 @@ pub fn preempt_point() {
 #[cold]
 #[inline(never)]
 fn preempt(gp: &'static G) {
-    gp.preempt.store(false, Ordering::Relaxed);
-    if !gp.is_thread() {
+    // Where it must not be suspended it gives way later.
+    if pin::may_park(gp) {
+        gp.preempt.store(false, Ordering::Relaxed);
+        if !gp.is_thread() {
+            give_way(gp);
+        }
+    }
+}
+
+/// Gives way: to the global queue, or, if the P was taken, to whoever is in line before the caller gets another one.
+#[cold]
+#[inline(never)]
+pub(super) fn give_way(gp: &'static G) {
+    if pin::may_park(gp) {
         // SAFETY: gp is the caller; being preempted needs nothing more.
-        unsafe { M::switch_to_g0(gp, Switch::Preempt) };
+        unsafe { switch_off(gp, Switch::Preempt) };
     }
 }
 

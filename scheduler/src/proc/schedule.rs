@@ -2,8 +2,8 @@
 
 use super::find_runnable::{Found, find_runnable, global_before_yielder};
 use super::waiting::commit_park;
-use super::wake::{give_p, inject, runqput, start_new_m, stays};
-use super::{newproc, sysmon};
+use super::wake::{give_p, inject, put, start_new_m, stays};
+use super::{locked, newproc, sysmon};
 use crate::config::Migration;
 use crate::g::{G, Phase, Status, casgstatus};
 use crate::m::{Errand, M};
@@ -17,6 +17,8 @@ use std::ptr;
 /// Serves `sched` until it is stopped. Runs on g0.
 pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
     name_thread(&sched.config.thread_name);
+    mp.sched.set(Some(sched));
+    sched.ms.lock().push(mp);
     if let Some(pp) = mp.take_nextp() {
         acquirep(sched, mp, pp);
     }
@@ -27,6 +29,8 @@ pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
             execute(sched, mp, found);
         }
     }
+    mp.sched.set(None);
+    sched.ms.lock().retain(|other| *other != mp);
     // ORDERING: Release: whoever frees the scheduler after this sees that the M is through with it.
     sched.attached.fetch_sub(1, Ordering::Release);
 }
@@ -43,6 +47,9 @@ fn name_thread(name: &str) {
 /// Takes a P that was idle or is handed over.
 pub(super) fn acquirep(sched: &'static Sched, mp: &'static M, pp: &'static P) {
     mp.set_p(Some(pp));
+    // Relaxed: for who wants to take it, who asks the M.
+    pp.watched.m.store(ptr::from_ref(mp).cast_mut(), Ordering::Relaxed);
+    pp.watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: the P has just become this M's.
     unsafe {
         let owned = pp.owned();
@@ -52,9 +59,20 @@ pub(super) fn acquirep(sched: &'static Sched, mp: &'static M, pp: &'static P) {
     sysmon::p_is_busy(sched);
 }
 
-/// True if a goroutine that has started would go on where it ran before.
+/// An idle P for an M that has lost its own. False: there is none.
+pub(super) fn reacquire(sched: &'static Sched, mp: &'static M) -> bool {
+    let p = sched.idle.get_p();
+    if let Some(p) = p {
+        acquirep(sched, mp, &sched.allp[p]);
+    }
+    p.is_some()
+}
+
+/// True if a goroutine that has started would go on where it ran before, though it need not.
 fn ran_here_last(mp: &'static M, gp: &Gp) -> bool {
-    gp.0.phase.get() != Phase::Unstarted && ptr::eq(gp.0.m.load(Ordering::Relaxed), mp)
+    gp.0.locks.get() == 0
+        && gp.0.phase.get() != Phase::Unstarted
+        && ptr::eq(gp.0.m.load(Ordering::Relaxed), mp)
 }
 
 /// Has another M go on with this one's P, and with a goroutine. Then this M has no P.
@@ -72,44 +90,55 @@ fn hand_over(sched: &'static Sched, mp: &'static M, found: Found) {
 fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
     let Found { gp: Gp(gp), mut inherit } = found;
     loop {
-        match run(sched, mp, gp, inherit) {
-            Switch::Park => {
-                stop(mp);
-                // SAFETY: the G has just left its stack; these are its `gopark`'s. From the commit on it may run
-                // elsewhere.
-                if unsafe { !commit_park(gp, mp.waitunlockf.take(), mp.waitlock.get()) } {
-                    inherit = true;
-                    continue;
-                }
-            }
+        let why = run(sched, mp, gp, inherit);
+        let goes_on = match why {
+            // SAFETY: the G has just left its stack; these are its `gopark`'s. From the commit on it may run elsewhere.
+            Switch::Park => unsafe { !commit_park(gp, mp.waitunlockf.take(), mp.waitlock.get()) },
             Switch::Yield => {
-                stop(mp);
                 casgstatus(gp, Status::Running, Status::Runnable);
-                global_before_yielder(sched, mp.p());
-                if !stays(gp, false) {
-                    runqput(sched, mp.p(), Gp(gp), false);
+                if let Some(pp) = mp.try_p() {
+                    global_before_yielder(sched, pp);
                 }
+                if !stays(gp, false) {
+                    put(sched, mp.try_p(), gp, false);
+                }
+                false
             }
             Switch::Preempt => {
-                stop(mp);
                 casgstatus(gp, Status::Running, Status::Runnable);
-                if !stays(gp, false) {
+                // If it was asked to give way because its P was wanted and is gone, any other will do.
+                let lost = mp.try_p().is_none();
+                if !lost && !stays(gp, false) {
                     inject(sched, Gp(gp));
                 }
+                lost
             }
             Switch::Exit => {
-                stop(mp);
                 casgstatus(gp, Status::Running, Status::Dead);
-                if newproc::goexit(mp, gp) {
-                    // Its result is nobody's: it must be dropped, on the goroutine's own stack.
+                // Once more if its result is nobody's: it must be dropped, on the goroutine's own stack.
+                // The G is not ours after it.
+                let wired = gp.wired.get();
+                let again = newproc::goexit(mp, gp);
+                if again {
                     casgstatus(gp, Status::Dead, Status::Runnable);
-                    inherit = true;
-                    continue;
+                } else if wired {
+                    locked::ended(mp, gp, sched.config.migration == Migration::Never);
                 }
+                again
             }
             Switch::OnG0 => crate::throw!("a call on g0 ends a goroutine's run"),
+        };
+        if !goes_on {
+            return;
         }
-        return;
+        // The G is Runnable and ours.
+        if mp.try_p().is_none() && !reacquire(sched, mp) {
+            if !stays(gp, false) {
+                inject(sched, Gp(gp));
+            }
+            return;
+        }
+        inherit = true;
     }
 }
 
@@ -121,7 +150,7 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
         let owned = pp.owned();
         pp.count_switch(owned, inherit);
         if gp.stack().is_none() {
-            bind_stack(sched, gp, owned);
+            bind_stack(sched, mp, gp, owned);
         }
     }
     let stack = gp.stack().expect("bound above");
@@ -135,6 +164,8 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
     gp.m.store(ptr::from_ref(mp).cast_mut(), Ordering::Relaxed);
     // Relaxed: for sysmon, which may look late; G memory stays.
     pp.watched.curg.store(ptr::from_ref(gp).cast_mut(), Ordering::Relaxed);
+    // From here on the P may be taken, but while the goroutine is in the runtime itself.
+    mp.handoff.exit();
     loop {
         // SAFETY: we made the G Running, so its stack is ours (`g`), and it is bound to this G.
         match unsafe { stack.resume() } {
@@ -143,7 +174,13 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
                 // SAFETY: `on_g0`'s caller promised that the call is sound here.
                 unsafe { f(arg) };
             }
-            why => return why,
+            why => {
+                mp.enter();
+                if let Some(pp) = mp.try_p() {
+                    pp.watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
+                }
+                return why;
+            }
         }
     }
 }
@@ -162,20 +199,18 @@ fn prefetch_next(gp: &'static G) {
     }
 }
 
-/// The goroutine is off its stack: from here on g0 alone runs on this M.
-fn stop(mp: &'static M) {
-    mp.p().watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
-}
-
 /// Gives a goroutine its stack, at its first run.
 #[inline]
-fn bind_stack(sched: &'static Sched, gp: &'static G, owned: &mut crate::p::Owned) {
+fn bind_stack(sched: &'static Sched, mp: &'static M, gp: &'static G, owned: &mut crate::p::Owned) {
     debug_assert_eq!(gp.phase.get(), Phase::Unstarted);
     match owned.stacks.get(gp.stack_class.get()) {
         Ok(stack) => {
             stack.bind(Some(gp));
             gp.set_stack(Some(stack));
-            gp.wired.set(sched.config.migration == Migration::Never);
+            if sched.config.migration == Migration::Never {
+                gp.wired.set(true);
+                mp.nhome.set(mp.nhome.get() + 1);
+            }
         }
         Err(e) => crate::throw::fatal(format_args!("no stack for goroutine {}: {e}", gp.id())),
     }

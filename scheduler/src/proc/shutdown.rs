@@ -8,7 +8,9 @@
 //! 4. If every M and sysmon have left, nobody from elsewhere is still waking somebody for it (`visitors`), and nothing is
 //!    abandoned, nobody can use the scheduler any more, and it is freed.
 //!
-//! Z1: An M that goes to sleep sees `STOPPED`, or step 2 finds it asleep: both go through the idle lists' lock.
+//! Z1: Every M is in the list `Sched::ms` from before its first look at the state, and step 2 signals the notes of all of
+//! them after it has stored `STOPPED`. An M looks at the state before each sleep on its note, and a signal that comes
+//! between is kept.
 //!
 //! Whoever joins an abandoned goroutine gets an error, if every M has left by step 3; with an M left it is not known
 //! which goroutines are, and such a join waits.
@@ -66,10 +68,7 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
 
 /// Step 2's wake-ups.
 fn wake_sleepers(sched: &'static Sched) {
-    sched.idle.for_each_m(|mp| mp.note.wakeup());
-    if let Some(mp) = sched.keeper.get() {
-        mp.note.wakeup();
-    }
+    sched.ms.lock().iter().for_each(|mp| mp.note.wakeup());
     sched.sysmon.wakeup();
 }
 

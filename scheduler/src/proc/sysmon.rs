@@ -1,20 +1,31 @@
-//! sysmon: the thread without a P that watches the Ps (Go's `sysmon`).
+//! sysmon: the thread without a P that watches the Ps (Go's `sysmon` and `retake`).
 //!
 //! - A P on the same time slice for 10 ms: asks its goroutine to give way at its next operation, and its `runnext`
-//!   chain to end (`slice_over`).
+//!   chain to end (`slice_over`). If it has not, and has used a millisecond of its core since, or its thread sleeps in a
+//!   call that nobody announced, the P is taken (`handoff`). A thread that has no core at the moment is left alone: another
+//!   one would not get one either.
+//! - A P whose goroutine has been in the same blocking call for a whole look: is taken if somebody needs it, that is, if
+//!   goroutines wait for it or no other P is free for what may come; after 10 ms in any case.
 //! - A P whose switch counter stood still between two looks while goroutines wait in its queue, with another P idle:
 //!   wakes a thief. This is what bounds the wait behind a goroutine that computes (`wake`).
 //! - Timers that are due while every M is busy: fires them.
 //!
 //! It looks every 20 µs after something happened, then less and less often: every 100 µs while a P is idle and another
-//! one works, so that a backlog is seen soon; every 10 ms while all work or none does. When all have been idle for
-//! a while it sleeps until a P gets busy, so an idle program uses no CPU.
+//! one works, so that a backlog is seen soon; every millisecond while a goroutine is in a blocking call or was asked to give
+//! way; every 10 ms while all work or none does. When all have been idle for a while it sleeps until a P gets busy, so an
+//! idle program uses no CPU.
+//!
+//! **Hogs.** Each P that is taken from a goroutine that computes means one more thread. A program with thousands of such
+//! goroutines would end up with thousands of threads, which serve it no better than some. So from [`HOGS`] on that have not
+//! come back, the slice gets longer with their number squared: new ones are taken off ever more slowly.
 //!
 //! S1 (it does not sleep while a P is busy): sysmon: `asleep` is stored, fence, the idle count is read. An M that takes
 //! a P: the idle count is stored, fence, `asleep` is read. One of the two sees the other.
 
-use super::wake;
+use super::{handoffp, wake};
 use crate::note::Note;
+use crate::os;
+use crate::p::P;
 use crate::sched::Sched;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::time::clock::Nanos;
@@ -25,12 +36,17 @@ const SHORTEST: Duration = Duration::from_micros(20);
 /// Between two looks while a P is idle and another one works.
 const WATCHFUL: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(10);
+/// Between two looks while a P is held by a blocking call or by a goroutine that was asked to give way.
+const IMPATIENT: Duration = Duration::from_millis(1);
 /// Looks at the shortest interval before it grows.
 const PATIENCE: u32 = 50;
 /// Looks at the longest interval, all Ps idle, before it sleeps for good.
 const DROWSY: u32 = 10;
 /// A goroutine's time slice (Go's `forcePreemptNS`).
 const SLICE: u64 = 10_000_000;
+/// So many Ms may be out with goroutines that do not give way before others are given more time. By judgement: a few dozen
+/// threads per core share it well.
+const HOGS: u64 = 64;
 
 /// What others see of sysmon.
 #[derive(Debug)]
@@ -90,15 +106,40 @@ pub(super) fn p_is_busy(sched: &'static Sched) {
 struct Look {
     switches: u32,
     schedtick: u32,
+    syscalltick: u32,
     /// When this time slice was first seen.
     since: Nanos,
+    /// When this blocking call was first seen.
+    blocked_since: Nanos,
+    asked: Option<Asked>,
+}
+
+/// A goroutine has been asked to give way.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// What its thread had used of its core then.
+    cpu: Nanos,
+    /// When to look what it does, and how long to wait after that.
+    next: Nanos,
+    wait: Duration,
+}
+
+/// What a look at all Ps found.
+#[derive(Default)]
+struct Seen {
+    /// Something was done about it.
+    acted: bool,
+    /// Something may have to be done soon.
+    impatient: bool,
 }
 
 fn run(sched: &'static Sched) {
     // SAFETY: takes two numbers.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
     let now = Nanos::now();
-    let mut looks = vec![Look { switches: 0, schedtick: 0, since: now }; sched.max_procs()];
+    let fresh =
+        Look { switches: 0, schedtick: 0, syscalltick: 0, since: now, blocked_since: now, asked: None };
+    let mut looks = vec![];
     let mut delay = SHORTEST;
     let mut quiet = 0;
     while !sched.stopped() {
@@ -118,15 +159,22 @@ fn run(sched: &'static Sched) {
             // SAFETY: the timer won the right to ready it.
             unsafe { super::goready(gp) };
         });
-        let woken = look(sched, &mut looks, nidle);
-        if woken {
+        looks.resize(sched.allp.len(), fresh);
+        let seen = look(sched, &mut looks, nidle);
+        if seen.acted {
             quiet = 0;
             delay = SHORTEST;
             continue;
         }
         quiet += 1;
         if quiet > PATIENCE || delay > SHORTEST {
-            let longest = if nidle > 0 { WATCHFUL } else { LONGEST };
+            let longest = if nidle > 0 {
+                WATCHFUL
+            } else if seen.impatient {
+                IMPATIENT
+            } else {
+                LONGEST
+            };
             delay = (delay * 2).min(longest);
         }
     }
@@ -134,9 +182,10 @@ fn run(sched: &'static Sched) {
     sched.sysmon.ended.store(true, Ordering::Release);
 }
 
-/// Looks at every P once. True if it woke an M.
-fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> bool {
+/// Looks at every P once.
+fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> Seen {
     let now = Nanos::now();
+    let mut seen = Seen::default();
     let mut stuck = false;
     for (pp, last) in sched.allp.iter().zip(looks) {
         let w = &*pp.watched;
@@ -145,24 +194,77 @@ fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> bool {
         let running = unsafe { w.curg.load(Ordering::Relaxed).as_ref() };
         // Between two goroutines nothing runs for a moment; only a P that does not switch either is idle.
         let moved = last.switches != switches;
+        if let Some(gp) = running
+            && gp.in_syscall.load(Ordering::Relaxed)
+        {
+            look_at_syscall(sched, pp, last, now, &mut seen);
+        }
         if last.schedtick != schedtick || (running.is_none() && !moved) {
-            *last = Look { switches, schedtick, since: now };
+            (last.switches, last.schedtick, last.since, last.asked) = (switches, schedtick, now, None);
             continue;
         }
-        if now.since(last.since) >= SLICE {
+        if now.since(last.since) >= slice(sched) {
             w.slice_over.store(true, Ordering::Relaxed);
             if let Some(gp) = running {
                 gp.preempt.store(true, Ordering::Relaxed);
             }
+            if !moved {
+                seen.acted |= look_at_hog(sched, pp, &mut last.asked, now);
+            }
+            seen.impatient = true;
         }
         stuck |= !moved && !pp.thief.is_empty();
         last.switches = switches;
     }
     if stuck && nidle > 0 && sched.idle.nmspinning() == 0 {
         wake::wakep(sched);
-        return true;
+        seen.acted = true;
     }
+    seen
+}
+
+/// Takes a P whose goroutine has been asked to give way and computes or sleeps all the same. True: it was taken.
+fn look_at_hog(sched: &'static Sched, pp: &'static P, asked: &mut Option<Asked>, now: Nanos) -> bool {
+    // SAFETY: null or an M, and Ms are never freed.
+    let Some(mp) = (unsafe { pp.watched.m.load(Ordering::Relaxed).as_ref() }) else { return false };
+    let tid = mp.tid.load(Ordering::Relaxed);
+    let cpu = os::cpu_time(tid);
+    let Some(before) = asked else {
+        *asked = Some(Asked { cpu, next: now.after(IMPATIENT), wait: IMPATIENT });
+        return false;
+    };
+    if now < before.next {
+        return false;
+    }
+    let computes = u128::from(cpu.since(before.cpu)) >= IMPATIENT.as_nanos();
+    if computes || !os::is_runnable(tid) {
+        return handoffp::retake(sched, pp, computes);
+    }
+    before.wait *= 2;
+    before.next = now.after(before.wait);
     false
+}
+
+/// Takes a P whose goroutine is in a blocking call, if it has been there at the last look and somebody needs the P.
+fn look_at_syscall(sched: &'static Sched, pp: &'static P, last: &mut Look, now: Nanos, seen: &mut Seen) {
+    let tick = pp.watched.syscalltick.load(Ordering::Relaxed);
+    seen.impatient = true;
+    if tick != last.syscalltick {
+        (last.syscalltick, last.blocked_since) = (tick, now);
+        return;
+    }
+    let others_free = sched.idle.npidle() + sched.idle.nmspinning() > 0;
+    let needed = !others_free || sched.idle.nwanting() > 0 || handoffp::has_work(sched, pp);
+    if needed || now.since(last.blocked_since) >= SLICE {
+        seen.acted |= handoffp::retake(sched, pp, false);
+    }
+}
+
+/// How long a goroutine runs before it is asked to give way; see the module.
+fn slice(sched: &'static Sched) -> u64 {
+    // Relaxed: a hint.
+    let hogs = u64::from(sched.nhogs.load(Ordering::Relaxed)).max(HOGS);
+    SLICE * hogs * hogs / (HOGS * HOGS)
 }
 
 /// Sleeps until a P gets busy or the scheduler stops.

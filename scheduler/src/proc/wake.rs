@@ -24,9 +24,11 @@
 //! (right for channel traffic, but two goroutines of a millisecond each would run one after the other); counting a P
 //! that has measured nothing as slow (its goroutines spread at the start, run slower for it, and so stay spread).
 
+use super::procresize;
 use super::waiting::make_runnable;
+use crate::fork;
 use crate::g::G;
-use crate::idle::{Spinner, Wake};
+use crate::idle::{PutP, Spinner, Wake};
 use crate::m::{self, Errand, M};
 use crate::p::{Owned, P};
 use crate::runq::{FULL, Gp};
@@ -50,16 +52,16 @@ pub(super) fn ready(gp: &'static G) {
         return;
     }
     let sched = gp.sched().expect("a goroutine has a scheduler");
-    match current_p(sched) {
-        Some(pp) => runqput(sched, pp, Gp(gp), true),
+    match HeldP::current(sched) {
+        Some(pp) => runqput(sched, pp.p(), Gp(gp), true),
         None => inject(sched, Gp(gp)),
     }
 }
 
 /// Readies a parked goroutine from g0, where `goready` would not know the P: next, or at the tail.
 ///
-/// The caller owns the right to ready `gp`, and its M holds `pp`.
-pub(super) fn ready_from_g0(sched: &'static Sched, pp: &'static P, gp: &'static G, next: bool) {
+/// The caller owns the right to ready `gp`, and its M holds `pp`, if that is given.
+pub(super) fn ready_from_g0(sched: &'static Sched, pp: Option<&'static P>, gp: &'static G, next: bool) {
     // Asked before: see `make_runnable`.
     let here = gp.runs_on(sched);
     // SAFETY: the caller owns the right.
@@ -69,7 +71,15 @@ pub(super) fn ready_from_g0(sched: &'static Sched, pp: &'static P, gp: &'static 
     if !here {
         ready(gp);
     } else if !stays(gp, false) {
-        runqput(sched, pp, Gp(gp), next);
+        put(sched, pp, gp, next);
+    }
+}
+
+/// Puts a Runnable goroutine into the queue of the P that the caller holds, or, without one, into the global queue.
+pub(super) fn put(sched: &'static Sched, pp: Option<&'static P>, gp: &'static G, next: bool) {
+    match pp {
+        Some(pp) => runqput(sched, pp, Gp(gp), next),
+        None => inject(sched, Gp(gp)),
     }
 }
 
@@ -89,21 +99,51 @@ pub(super) fn stays(gp: &'static G, next: bool) -> bool {
 fn go_home(gp: &'static G, next: bool) {
     let mp = super::park::getm(gp);
     let here = stack::current_head().is_some_and(|me| ptr::eq(super::park::getm(me), mp));
-    if mp.home.put(Gp(gp), next && here) {
+    let home = if gp.locks.get() > 0 { &mp.locked } else { &mp.home };
+    if home.put(Gp(gp), next && here) {
         mp.note.wakeup();
     }
 }
 
-/// The caller's P, if it is a goroutine of this scheduler.
-#[inline]
-pub(super) fn current_p(sched: &'static Sched) -> Option<&'static P> {
-    p_of(stack::current_head()?, sched)
+/// The P of a goroutine that is in the runtime, and so keeps its P, while this lives (`handoff`).
+pub(super) struct HeldP {
+    mp: &'static M,
+    pp: &'static P,
 }
 
-/// [`current_p`] for a caller that knows its G, which may be a plain thread's.
-#[inline]
-pub(super) fn p_of(me: &'static G, sched: &'static Sched) -> Option<&'static P> {
-    me.runs_on(sched).then(|| super::park::getm(me).p())
+impl HeldP {
+    /// The caller's P, if it is a goroutine of this scheduler and its P has not been taken.
+    #[inline]
+    pub fn current(sched: &'static Sched) -> Option<HeldP> {
+        HeldP::of(stack::current_head()?, sched)
+    }
+
+    /// [`HeldP::current`] for a caller that knows its G, which may be a plain thread's.
+    #[inline]
+    pub fn of(me: &'static G, sched: &'static Sched) -> Option<HeldP> {
+        if !me.runs_on(sched) {
+            return None;
+        }
+        let mp = super::park::getm(me);
+        mp.enter();
+        let pp = mp.try_p();
+        if pp.is_none() {
+            mp.handoff.exit();
+        }
+        pp.map(|pp| HeldP { mp, pp })
+    }
+
+    #[inline]
+    pub fn p(&self) -> &'static P {
+        self.pp
+    }
+}
+
+impl Drop for HeldP {
+    #[inline]
+    fn drop(&mut self) {
+        self.mp.handoff.exit();
+    }
 }
 
 /// Puts a goroutine into the local queue: next, or at the tail. The caller holds the P.
@@ -152,6 +192,7 @@ fn wake_for_backlog(sched: &'static Sched, pp: &'static P, waiting: usize) {
 /// From the push on the goroutine may run and end, and its scheduler be shut down; the count keeps it from being freed
 /// (`shutdown`, step 4). Until the push the goroutine does.
 pub(super) fn inject(sched: &'static Sched, gp: Gp) {
+    fork::check();
     // Relaxed: published by the push, without which nobody can be through with the scheduler.
     sched.visitors.fetch_add(1, Ordering::Relaxed);
     sched.globq.push(gp);
@@ -191,10 +232,13 @@ pub(super) fn give_p(mp: &'static M, pp: &'static P, errand: Errand) {
     mp.note.wakeup();
 }
 
-/// Gives a P up: to an M that waits in line for one, or to the idle list.
+/// Gives a P up: to an M that waits in line for one, to the idle list, or for good. The caller holds it, and is no
+/// goroutine.
 pub(super) fn release_p(sched: &'static Sched, pp: &'static P) {
-    if let Some(mp) = sched.idle.put_p(pp.id) {
-        give_p(mp, pp, Errand::None);
+    match sched.idle.put_p(pp.id) {
+        PutP::Idle => {}
+        PutP::To(mp) => give_p(mp, pp, Errand::None),
+        PutP::Over => procresize::retire_p(sched, pp),
     }
 }
 
@@ -204,11 +248,23 @@ pub(super) fn release_p(sched: &'static Sched, pp: &'static P) {
 #[inline(never)]
 pub(super) fn start_new_m(sched: &'static Sched, pp: &'static P, errand: Errand) {
     super::park::systemstack(|| {
-        sched.attached.fetch_add(1, Ordering::AcqRel);
+        let before = sched.attached.fetch_add(1, Ordering::AcqRel);
+        let retired = sched.nretired.load(Ordering::Relaxed);
+        if (before + retired) as usize >= sched.config.max_threads {
+            too_many(sched.config.max_threads);
+        }
         if let Err((e, errand)) = m::start_m(sched, pp, errand) {
             go_on_without(sched, pp, errand, &e);
         }
     });
+}
+
+/// As Go: a program that needs so many is stuck in blocking calls, or will be.
+#[cold]
+fn too_many(limit: usize) -> ! {
+    crate::throw::fatal(format_args!(
+        "thread exhaustion: the goroutines that block or compute need more than {limit} OS threads (`max_threads`)"
+    ));
 }
 
 /// The system gives no thread. What there is to do is left to the Ms that there are, if there are any.

@@ -86,6 +86,11 @@ pub fn admit_shared(class: u8) -> io::Result<()> {
     arena::admit(class, 1)
 }
 
+/// Takes a stack back that no G is bound to, from a caller without a P. Not on a goroutine's stack.
+pub fn put_shared(stack: Stack) {
+    give(stack.class(), std::iter::once(stack));
+}
+
 /// Takes an admission back from a goroutine that never ran, for a caller without a P. Not on a goroutine's stack.
 pub fn dismiss_shared(class: u8) {
     arena::dismiss(class, 1);
@@ -195,8 +200,9 @@ impl StackCache {
         }
     }
 
+    /// Gives back all that it keeps, for others.
     #[cold]
-    fn give_all(&mut self) {
+    pub fn give_all(&mut self) {
         self.hot[0].stacks.extend(self.top.take());
         for (class, hot) in self.hot.iter_mut().enumerate() {
             give(class as u8, hot.stacks.drain(..));

@@ -10,6 +10,7 @@ pub use std::sync::atomic;
 pub use loom::sync::atomic;
 
 pub mod lock;
+pub mod membarrier;
 
 pub use lock::{SpinLock, Spinning};
 

@@ -2,8 +2,9 @@
 
 use super::clock::Nanos;
 use super::{Callback, Timer};
+use crate::fork;
 use crate::g::{G, WaitReason};
-use crate::proc::{self, Commit, getg, gopark};
+use crate::proc::{self, Commit, getg, gopark, pin};
 use crate::sched::Sched;
 
 /// What a timed park hands to its commit. Lies in the parked frame.
@@ -32,6 +33,7 @@ pub unsafe fn gopark_until(
 ) -> bool {
     let gp = getg();
     let Some(sched) = gp.sched() else {
+        fork::check();
         // SAFETY: the caller's promise.
         return unsafe { proc::park_thread_until(gp, commit, lock, reason, deadline) };
     };
@@ -73,6 +75,9 @@ unsafe fn timed_commit(gp: &'static G, park: *mut ()) -> bool {
 /// Sleeps until the deadline (Go's `time.Sleep`): parks the goroutine, or blocks the plain thread.
 pub fn sleep_until(deadline: Nanos) {
     let gp = getg();
+    if !pin::may_park(gp) {
+        pin::refuse(gp);
+    }
     gp.begin_select();
     // SAFETY: nobody but the timer knows of this wait.
     unsafe { gopark_until(None, std::ptr::null_mut(), WaitReason::Sleep, deadline) };

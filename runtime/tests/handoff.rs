@@ -1,0 +1,355 @@
+//! One goroutine never stops another: those that spin, block, or hold their thread, against those that make progress.
+
+mod common;
+
+use common::{at_each_size, builder};
+use gort::{go, lock_os_thread};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Computes until told to stop, without a call to the library.
+fn spin(stop: Arc<AtomicBool>) {
+    while !stop.load(SeqCst) {
+        black_box(0);
+    }
+}
+
+/// Rounds that a pair makes on an unbuffered channel until told to stop.
+fn ping_pong(stop: Arc<AtomicBool>) -> usize {
+    let (ping, pong) = (gort::chan(0), gort::chan(0));
+    let echo = {
+        let (ping, pong) = (ping.clone(), pong.clone());
+        go!(move || {
+            for v in &ping {
+                pong.send(v);
+            }
+        })
+    };
+    let mut rounds = 0;
+    while !stop.load(SeqCst) {
+        ping.send(rounds);
+        assert_eq!(pong.recv(), Some(rounds));
+        rounds += 1;
+    }
+    ping.close();
+    echo.join().unwrap();
+    rounds
+}
+
+/// Ticks of 10 ms that come until told to stop.
+fn ticks(stop: Arc<AtomicBool>) -> usize {
+    let mut n = 0;
+    while !stop.load(SeqCst) {
+        gort::time::sleep(Duration::from_millis(10));
+        n += 1;
+    }
+    n
+}
+
+/// A pair and a ticker beside `hogs`, for so long.
+fn progress_beside(hogs: Vec<gort::JoinHandle<()>>, stop: &Arc<AtomicBool>, d: Duration) -> (usize, usize) {
+    let pair = go!(ping_pong(stop.clone()));
+    let ticker = go!(ticks(stop.clone()));
+    gort::time::sleep(d);
+    stop.store(true, SeqCst);
+    let progress = (pair.join().unwrap(), ticker.join().unwrap());
+    for hog in hogs {
+        hog.join().unwrap();
+    }
+    progress
+}
+
+#[test]
+fn goroutines_that_spin_without_a_call_do_not_stop_the_others() {
+    at_each_size(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        // With 64 Ps on few cores these are many; the more of them, the smaller everybody's share.
+        let n = 2 * gort::max_procs().min(4);
+        let hogs = (0..n).map(|_| go!(spin(stop.clone()))).collect();
+        let (rounds, ticks) = progress_beside(hogs, &stop, Duration::from_secs(1));
+        assert!(rounds >= 100, "{rounds} rounds beside {n} spinning goroutines");
+        assert!(ticks >= 5, "{ticks} ticks beside {n} spinning goroutines");
+    });
+}
+
+#[test]
+fn goroutines_that_block_their_threads_do_not_stop_the_others() {
+    at_each_size(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let n = 2 * gort::max_procs();
+        let sleepers = (0..n).map(|_| go!(thread::sleep(Duration::from_millis(200)))).collect();
+        let (rounds, ticks) = progress_beside(sleepers, &stop, Duration::from_millis(300));
+        assert!(rounds >= 100, "{rounds} rounds beside {n} sleeping threads");
+        assert!(ticks >= 3, "{ticks} ticks beside {n} sleeping threads");
+    });
+}
+
+#[test]
+fn announced_blocking_calls_do_not_stop_the_others() {
+    at_each_size(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let n = 2 * gort::max_procs();
+        let begin = Instant::now();
+        let sleepers =
+            (0..n).map(|_| go!(gort::blocking(|| thread::sleep(Duration::from_millis(200))))).collect();
+        let (rounds, _) = progress_beside(sleepers, &stop, Duration::from_millis(300));
+        assert!(rounds >= 100, "{rounds} rounds beside {n} blocking calls");
+        assert!(begin.elapsed() < Duration::from_secs(20), "blocking calls ran one after another");
+    });
+}
+
+#[test]
+fn a_std_lock_between_goroutines_does_not_stop_the_runtime() {
+    at_each_size(|| {
+        let lock = Arc::new(Mutex::new(0));
+        let held = lock.lock().unwrap();
+        let n = gort::max_procs() + 1;
+        let waiters: Vec<_> = (0..n)
+            .map(|_| {
+                let lock = lock.clone();
+                go!(move || *lock.lock().unwrap() += 1)
+            })
+            .collect();
+        // All Ps are blocked by now, in a lock that only a goroutine can open which needs one of them.
+        let opener = gort::chan::<()>(0);
+        let bell = {
+            let opener = opener.clone();
+            go!(move || opener.send(()))
+        };
+        opener.recv();
+        bell.join().unwrap();
+        drop(held);
+        waiters.into_iter().for_each(|w| w.join().unwrap());
+        assert_eq!(*lock.lock().unwrap(), n);
+    });
+}
+
+#[test]
+fn blocking_gives_what_its_function_returns_and_panics_as_it_does() {
+    at_each_size(|| {
+        assert_eq!(gort::blocking(|| 6 * 7), 42);
+        let nested = gort::blocking(|| gort::blocking(|| gort::blocking(|| "inside")));
+        assert_eq!(nested, "inside");
+        let panic = std::panic::catch_unwind(|| gort::blocking(|| panic!("inside"))).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"inside"));
+    });
+    // On a plain thread as well.
+    assert_eq!(gort::blocking(|| 1), 1);
+}
+
+#[test]
+fn a_blocking_call_may_use_the_library() {
+    at_each_size(|| {
+        let ch = gort::chan(0);
+        let h = {
+            let ch = ch.clone();
+            go!(move || gort::blocking(|| {
+                for i in 0..100 {
+                    ch.send(i);
+                    gort::yield_now();
+                }
+                go!(move || 5).join().unwrap()
+            }))
+        };
+        for i in 0..100 {
+            assert_eq!(ch.recv(), Some(i));
+        }
+        assert_eq!(h.join().unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_hog_that_comes_back_goes_on_where_it_was() {
+    at_each_size(|| {
+        let done = Arc::new(AtomicUsize::new(0));
+        let n = 2 * gort::max_procs().min(8);
+        let ch = gort::chan(4);
+        for i in 0..n {
+            let (done, ch) = (done.clone(), ch.clone());
+            go!(move || {
+                for round in 0..3 {
+                    let begin = Instant::now();
+                    while begin.elapsed() < Duration::from_millis(15) {
+                        black_box(0);
+                    }
+                    // Each way into the runtime, with a P that may be gone.
+                    match (i + round) % 4 {
+                        0 => ch.send((i, round)),
+                        1 => go!(ch.clone().send((i, round))).join().unwrap(),
+                        2 => {
+                            gort::yield_now();
+                            ch.send((i, round));
+                        }
+                        _ => gort::blocking(|| ch.send((i, round))),
+                    }
+                }
+                done.fetch_add(1, SeqCst);
+            });
+        }
+        let mut got: Vec<(usize, usize)> = ch.iter().take(3 * n).collect();
+        got.sort_unstable();
+        let all: Vec<_> = (0..n).flat_map(|i| (0..3).map(move |round| (i, round))).collect();
+        assert_eq!(got, all, "lost or doubled");
+        while done.load(SeqCst) < n {
+            gort::yield_now();
+        }
+    });
+}
+
+#[test]
+fn a_goroutine_that_ends_without_its_p_is_joined_and_counted() {
+    at_each_size(|| {
+        let n = 2 * gort::max_procs().min(8);
+        let hogs: Vec<_> = (0..n)
+            .map(|i| {
+                go!(move || {
+                    thread::sleep(Duration::from_millis(40));
+                    i
+                })
+            })
+            .collect();
+        // Detached ones end another way.
+        for _ in 0..n {
+            go!(thread::sleep(Duration::from_millis(40)));
+        }
+        for (i, hog) in hogs.into_iter().enumerate() {
+            assert_eq!(hog.join().unwrap(), i);
+        }
+    });
+}
+
+#[test]
+fn more_threads_than_allowed_are_a_fatal_error_that_names_the_limit() {
+    common::child::in_child("more_threads_than_allowed_are_a_fatal_error_that_names_the_limit", &[], || {
+        let rt = builder(2).max_threads(8).build().unwrap();
+        rt.run(|| {
+            for _ in 0..20 {
+                go!(name = "blocker", gort::blocking(|| thread::sleep(Duration::from_secs(60))));
+            }
+            gort::time::sleep(Duration::from_secs(60));
+        });
+    })
+    .with_status(2)
+    .says(1, "fatal error: thread exhaustion")
+    .says(1, "more than 8 OS threads (`max_threads`)")
+    .says(20, "\"blocker\"");
+}
+
+#[test]
+fn a_thousand_goroutines_may_block_at_once() {
+    at_each_size(|| {
+        let handles: Vec<_> =
+            (0..1000).map(|_| go!(gort::blocking(|| thread::sleep(Duration::from_millis(100))))).collect();
+        handles.into_iter().for_each(|h| h.join().unwrap());
+    });
+}
+
+#[test]
+fn a_locked_goroutine_keeps_its_thread_and_has_it_for_itself() {
+    at_each_size(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let others = Arc::new(Mutex::new(std::collections::HashSet::new()));
+        let noise: Vec<_> = (0..4)
+            .map(|_| {
+                let (stop, others) = (stop.clone(), others.clone());
+                go!(move || {
+                    while !stop.load(SeqCst) {
+                        others.lock().unwrap().insert(thread::current().id());
+                        gort::yield_now();
+                    }
+                })
+            })
+            .collect();
+        let (locked, ready) = (gort::chan(0), gort::chan(0));
+        let h = {
+            let (locked, ready) = (locked.clone(), ready.clone());
+            go!(move || {
+                let outer = lock_os_thread();
+                let home = thread::current().id();
+                ready.send(());
+                locked.recv();
+                for i in 0..50 {
+                    {
+                        let _inner = lock_os_thread();
+                        match i % 4 {
+                            0 => gort::time::sleep(Duration::from_micros(200)),
+                            1 => gort::yield_now(),
+                            2 => gort::blocking(|| thread::sleep(Duration::from_micros(200))),
+                            _ => {
+                                go!(|| ()).join().unwrap();
+                            }
+                        }
+                    }
+                    assert_eq!(thread::current().id(), home, "moved while locked");
+                }
+                ready.send(());
+                locked.recv();
+                drop(outer);
+                home
+            })
+        };
+        ready.recv();
+        // From here on the thread is the locked one's.
+        others.lock().unwrap().clear();
+        locked.send(());
+        ready.recv();
+        let seen = std::mem::take(&mut *others.lock().unwrap());
+        locked.send(());
+        let home = h.join().unwrap();
+        assert!(!seen.contains(&home), "another goroutine ran on a locked thread");
+        stop.store(true, SeqCst);
+        noise.into_iter().for_each(|h| h.join().unwrap());
+    });
+}
+
+#[test]
+fn a_thread_whose_goroutine_ends_locked_is_never_used_again() {
+    at_each_size(|| {
+        let mut retired = Vec::new();
+        for _ in 0..3 {
+            let h = go!(|| {
+                std::mem::forget(lock_os_thread());
+                thread::current().id()
+            });
+            retired.push(h.join().unwrap());
+        }
+        for _ in 0..200 {
+            let here = go!(|| {
+                gort::yield_now();
+                thread::current().id()
+            });
+            assert!(!retired.contains(&here.join().unwrap()), "a retired thread ran a goroutine");
+        }
+    });
+}
+
+#[test]
+fn many_locked_goroutines_pass_values_to_each_other() {
+    at_each_size(|| {
+        const N: usize = 8;
+        let first = gort::chan(0);
+        let mut last = first.clone();
+        let mut ring = Vec::new();
+        for _ in 0..N {
+            let (from, to) = (last.clone(), gort::chan(0));
+            last = to.clone();
+            ring.push(go!(move || {
+                let _mine = lock_os_thread();
+                for v in &from {
+                    to.send(v + 1);
+                }
+                to.close();
+            }));
+        }
+        for i in 0..50 {
+            first.send(i);
+            assert_eq!(last.recv(), Some(i + N));
+        }
+        first.close();
+        assert_eq!(last.recv(), None);
+        ring.into_iter().for_each(|h| h.join().unwrap());
+    });
+}

@@ -1,0 +1,78 @@
+//! What becomes of a P that was taken from an M, or that an M gives up because its goroutine will not need it
+//! (Go's `handoffp`). How it is taken is in [`handoff`](crate::handoff).
+//!
+//! A P that has work, or may be needed for some, goes to another M at once. One that has none becomes idle. Then what the
+//! M would have done before it slept is done for it:
+//!
+//! - the global queue and the timers are looked at once more, as in `idle`'s step 4;
+//! - if timers are pending and nobody keeps the clock, an M is woken, which becomes the keeper: who armed them may have
+//!   counted on the busy M (`keeper`, K1).
+
+use super::wake::{give_p, release_p, start, start_new_m};
+use crate::m::{Errand, M};
+use crate::p::P;
+use crate::sched::Sched;
+use crate::sync::atomic::Ordering;
+use crate::time::clock::Nanos;
+use std::ptr;
+
+/// Passes a P on that the caller holds. Not on a goroutine's stack.
+pub(super) fn handoffp(sched: &'static Sched, pp: &'static P) {
+    // Relaxed: the caller holds it.
+    pp.watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
+    if sched.idle.nwanting() == 0 && has_work(sched, pp) {
+        startm(sched, pp);
+        return;
+    }
+    // SAFETY: the caller holds the P.
+    unsafe { pp.owned().stacks.go_idle() };
+    release_p(sched, pp);
+    let first = sched.timers.first();
+    let unkept = first != Nanos::NEVER && sched.keeper.get().is_none();
+    if !sched.globq.is_empty() || !pp.thief.is_empty() || unkept || sched.timer_is_due() {
+        start(sched, sched.idle.submitted());
+    }
+}
+
+/// True if somebody should go on with this P now.
+pub(super) fn has_work(sched: &'static Sched, pp: &'static P) -> bool {
+    !pp.thief.is_empty() || !sched.globq.is_empty() || sched.timer_is_due()
+}
+
+/// Has another M run this P (Go's `startm`).
+fn startm(sched: &'static Sched, pp: &'static P) {
+    match sched.idle.pop_m().or_else(|| sched.keeper.take()) {
+        Some(mp) => give_p(mp, pp, Errand::None),
+        None => start_new_m(sched, pp, Errand::None),
+    }
+}
+
+/// Takes a P from the M that runs a goroutine with it. True: it has been passed on. `hog`: because that goroutine does not
+/// give way. Not on a goroutine's stack.
+pub(super) fn retake(sched: &'static Sched, pp: &'static P, hog: bool) -> bool {
+    // SAFETY: null or an M, and Ms are never freed.
+    let Some(mp) = (unsafe { pp.watched.m.load(Ordering::Relaxed).as_ref() }) else { return false };
+    let taken = take(mp, pp, hog);
+    if taken {
+        if hog {
+            sched.nhogs.fetch_add(1, Ordering::Relaxed);
+        }
+        handoffp(sched, pp);
+    }
+    taken
+}
+
+/// The taking of it. The caller then holds the P.
+fn take(mp: &'static M, pp: &'static P, hog: bool) -> bool {
+    mp.handoff.retake(|| {
+        let holds = mp.seems_to_hold(pp);
+        if holds {
+            // SAFETY: null or a G, whose memory is never freed. It gives way at its next operation.
+            if let Some(gp) = unsafe { pp.watched.curg.load(Ordering::Relaxed).as_ref() } {
+                gp.preempt.store(true, Ordering::Relaxed);
+            }
+            mp.hogs.store(hog, Ordering::Relaxed);
+        }
+        holds
+    })
+}

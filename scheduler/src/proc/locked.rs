@@ -1,0 +1,130 @@
+//! Goroutines that have an OS thread for themselves (Go's `LockOSThread`, `stoplockedm`, `startlockedm`).
+//!
+//! A locked goroutine is put into its M's own queue when it is ready (`home`), and its M runs nothing else. When it waits,
+//! the M passes its P on and sleeps; when it is ready, the M waits in line for one. Locks are counted: it is over when as many
+//! were undone.
+//!
+//! A goroutine that ends while it has its thread locked leaves it in a state that nobody knows (Go ends such a thread).
+//! Threads are never ended here, so it retires: it sleeps for ever. With `Migration::Never` goroutines may have started
+//! on it before that stay there to their end; it runs these first.
+//!
+//! **Unwinding.** `std` counts panics per thread. A goroutine that stops running while it unwinds (a destructor that
+//! receives) has its M locked for that time: else those that ran on it meanwhile would find `panicking()` true, and a second
+//! panic there would abort the process.
+
+use super::find_runnable::{Found, leave, wait_for_p};
+use super::handoffp::{handoffp, has_work};
+use super::park::{getg, getm};
+use super::schedule::acquirep;
+use crate::config::Migration;
+use crate::g::G;
+use crate::m::M;
+use crate::sched::Sched;
+use crate::sync::atomic::Ordering;
+use std::ptr;
+
+/// Has the calling goroutine stay on its M, and the M run nothing else, until [`unlock_os_thread`]. Nests. A plain thread
+/// has itself anyway.
+///
+/// # Panics
+///
+/// When it nests 255 deep.
+pub fn lock_os_thread() {
+    let gp = getg();
+    if !gp.is_thread() {
+        let n = gp.locks.get().checked_add(1).expect("lock_os_thread nests more than 255 deep");
+        lock(gp, n);
+    }
+}
+
+/// Undoes one [`lock_os_thread`].
+pub fn unlock_os_thread() {
+    let gp = getg();
+    if !gp.is_thread() {
+        unlock(gp);
+    }
+}
+
+fn lock(gp: &'static G, n: u8) {
+    gp.locks.set(n);
+    gp.wired.set(true);
+    getm(gp).lockedg.set(gp);
+}
+
+fn unlock(gp: &'static G) {
+    debug_assert!(gp.locks.get() > 0, "unlocked more often than locked");
+    let n = gp.locks.get() - 1;
+    gp.locks.set(n);
+    if n == 0 {
+        let never = gp.sched().is_some_and(|s| s.config.migration == Migration::Never);
+        gp.wired.set(never);
+        getm(gp).lockedg.set(ptr::null());
+    }
+}
+
+/// Calls `switch`, in which the goroutine leaves its stack, with its M locked: it unwinds.
+#[cold]
+#[inline(never)]
+pub(super) fn unwinding(gp: &'static G, switch: impl FnOnce()) {
+    lock(gp, gp.locks.get().saturating_add(1));
+    switch();
+    unlock(gp);
+}
+
+/// A goroutine has ended that ran on this M only; the M retires if it was locked. Runs on g0.
+pub(super) fn ended(mp: &'static M, gp: &'static G, never_migrates: bool) {
+    if never_migrates {
+        mp.nhome.set(mp.nhome.get() - 1);
+    }
+    if ptr::eq(mp.lockedg.get(), gp) {
+        mp.lockedg.set(ptr::null());
+        mp.retires.set(true);
+    }
+}
+
+/// The next goroutine for an M that runs one only, or that retires. `None`: the M leaves the scheduler.
+pub(super) fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
+    let queue = if mp.retires.get() { &mp.home } else { &mp.locked };
+    loop {
+        if sched.stopped() || (mp.retires.get() && mp.nhome.get() == 0) {
+            if sched.stopped() {
+                leave(sched, mp, None);
+            } else if let Some(pp) = mp.try_p() {
+                mp.set_p(None);
+                handoffp(sched, pp);
+                sched.nretired.fetch_add(1, Ordering::Relaxed);
+            }
+            return None;
+        }
+        if let Some(pp) = mp.try_p() {
+            // It has yielded, or its park was called off. Others go first, if there are some.
+            if sched.idle.nwanting() == 0
+                && !has_work(sched, pp)
+                && let Some((gp, inherit)) = queue.take()
+            {
+                return Some(Found { gp, inherit });
+            }
+            mp.set_p(None);
+            handoffp(sched, pp);
+        }
+        // ORDERING: Release, pairs with the Acquire of who counts the sleepers.
+        sched.nlocked_asleep.fetch_add(1, Ordering::Release);
+        if queue.lie_down() {
+            while queue.is_empty() && !sched.stopped() {
+                mp.note.sleep();
+            }
+        }
+        sched.nlocked_asleep.fetch_sub(1, Ordering::Release);
+        if !sched.stopped()
+            && let Some(pp) = wait_for_p(sched, mp)
+        {
+            acquirep(sched, mp, pp);
+        }
+        queue.get_up();
+        if mp.try_p().is_some()
+            && let Some((gp, inherit)) = queue.take()
+        {
+            return Some(Found { gp, inherit });
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Changing the number of Ps while goroutines run (Go's `GOMAXPROCS(n)` and `procresize`, without stopping the world).
+//!
+//! More: the new Ps are given up like any other, and so become idle or go to who waits for one. Fewer: the idle ones
+//! above the limit are emptied at once; for the others their goroutines are asked to give way, and their Ms give them up at
+//! their next pass, which empties them ([`retire_p`]). A P whose goroutine calls nothing of ours is taken (`handoff`).
+//! The caller waits until all are gone.
+
+use super::handoffp::retake;
+use super::park::systemstack;
+use super::wake::{release_p, start};
+use crate::config::MAX_PROCS;
+use crate::g::WaitReason;
+use crate::p::P;
+use crate::sched::Sched;
+use crate::sync::atomic::Ordering;
+use crate::time::clock::Nanos;
+use crate::time::sleep::sleep_until;
+use std::time::Duration;
+
+/// How long the caller waits between two looks at the Ps that are still held.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Changes the number of Ps; the number before. When it returns, goroutines are run by at most `n` Ps. 0 only asks.
+///
+/// # Panics
+///
+/// When `n` is above [`MAX_PROCS`].
+pub fn set_max_procs(sched: &'static Sched, n: usize) -> usize {
+    assert!(n <= MAX_PROCS, "max_procs of {n} is outside 1..={MAX_PROCS}");
+    if n == 0 {
+        return sched.max_procs();
+    }
+    while !sched.resizing.update(|busy| (!std::mem::replace(busy, true), false)) {
+        sched.resizing.wait(WaitReason::Semacquire, |busy| !busy);
+    }
+    let before = sched.max_procs();
+    if n != before {
+        systemstack(|| begin(sched, n));
+        while sched.idle.nretired() < sched.allp.len() - n {
+            systemstack(|| press(sched, n));
+            sleep_until(Nanos::now().after(NAP));
+        }
+    }
+    sched.resizing.update(|busy| {
+        *busy = false;
+        ((), true)
+    });
+    before
+}
+
+/// From here on the new number holds for every P that is given up.
+fn begin(sched: &'static Sched, n: usize) {
+    let made = sched.allp.len();
+    sched.allp.make(n, sched.config.random_order);
+    sched.nprocs.store(n, Ordering::Relaxed);
+    for p in sched.idle.set_limit(n, made) {
+        release_p(sched, &sched.allp[p]);
+    }
+    if !sched.globq.is_empty() || sched.allp.iter().any(|pp| !pp.thief.is_empty()) {
+        start(sched, sched.idle.submitted());
+    }
+}
+
+/// Sees to it that the Ps above the limit are given up.
+fn press(sched: &'static Sched, n: usize) {
+    for pp in sched.allp.iter().skip(n) {
+        let w = &pp.watched;
+        // SAFETY: null or a G, whose memory is never freed; one that has gone on gives way for nothing.
+        if let Some(gp) = unsafe { w.curg.load(Ordering::Relaxed).as_ref() } {
+            w.slice_over.store(true, Ordering::Relaxed);
+            gp.preempt.store(true, Ordering::Relaxed);
+            retake(sched, pp, false);
+        }
+    }
+}
+
+/// True if a P takes no part any longer, and must be given up.
+#[inline]
+pub(super) fn is_over(sched: &'static Sched, pp: &'static P) -> bool {
+    pp.id >= sched.max_procs()
+}
+
+/// Empties a P that takes no part any longer. The caller holds it, and is no goroutine.
+pub(super) fn retire_p(sched: &'static Sched, pp: &'static P) {
+    // SAFETY: the caller holds the P.
+    let owned = unsafe { pp.owned() };
+    owned.gcache.give_all();
+    owned.stacks.give_all();
+    let next = owned.runq.take_runnext(&pp.thief);
+    sched.globq.extend(next.into_iter().chain(std::iter::from_fn(|| owned.runq.get())));
+    pp.watched.curg.store(std::ptr::null_mut(), Ordering::Relaxed);
+    sched.idle.retired();
+    start(sched, sched.idle.submitted());
+}

@@ -1,0 +1,143 @@
+//! Models of taking a P from an M that runs a goroutine (`handoff`). The P is a cell that loom watches: two owners at
+//! once are a race.
+#![cfg(loom)]
+
+use gort_scheduler::handoff::Handoff;
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+const NO_P: usize = usize::MAX;
+
+/// Ps, each with what belongs to its owner, and one M.
+struct World {
+    ps: [UnsafeCell<u32>; 2],
+    handoff: Handoff,
+    /// The M's P. Written by the M, in the runtime.
+    p: AtomicUsize,
+}
+
+// SAFETY: loom checks the cells.
+unsafe impl Sync for World {}
+// SAFETY: as above.
+unsafe impl Send for World {}
+
+impl World {
+    /// An M with P 0, whose goroutine has just been switched to.
+    fn new() -> Arc<World> {
+        let world = World {
+            ps: [UnsafeCell::new(0), UnsafeCell::new(0)],
+            handoff: Handoff::new(),
+            p: AtomicUsize::new(0),
+        };
+        world.touch(0);
+        world.handoff.exit();
+        Arc::new(world)
+    }
+
+    /// What only the owner of a P may do.
+    fn touch(&self, p: usize) {
+        // SAFETY: loom checks that nobody else does.
+        self.ps[p].with_mut(|n| unsafe { *n += 1 });
+    }
+
+    /// An operation of the M's goroutine. False if the P was lost.
+    fn operation(&self) -> bool {
+        let kept = self.handoff.enter();
+        if kept {
+            self.touch(self.p.load(Ordering::Relaxed));
+        } else {
+            self.p.store(NO_P, Ordering::Relaxed);
+        }
+        self.handoff.exit();
+        kept
+    }
+
+    /// Takes this P from the M, if it can be taken, and uses it.
+    fn retake(&self, p: usize) -> bool {
+        let taken = self.handoff.retake(|| self.p.load(Ordering::Relaxed) == p);
+        if taken {
+            self.touch(p);
+        }
+        taken
+    }
+}
+
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(4);
+    builder.check(model);
+}
+
+#[test]
+fn a_p_has_one_owner_while_it_is_taken_from_an_m_that_goes_in_and_out() {
+    check(|| {
+        let world = World::new();
+        let sysmon = {
+            let world = world.clone();
+            thread::spawn(move || world.retake(0))
+        };
+        let kept = world.operation() && world.operation();
+        let taken = sysmon.join().unwrap();
+        // A P that was taken after the last operation is noticed in the next one.
+        assert_eq!(taken, !(kept && world.operation()));
+    });
+}
+
+#[test]
+fn of_two_retakers_one_gets_the_p() {
+    check(|| {
+        let world = World::new();
+        let others = [(); 2].map(|()| {
+            let world = world.clone();
+            thread::spawn(move || world.retake(0))
+        });
+        let kept = world.operation();
+        let taken = others.into_iter().map(|t| t.join().unwrap()).filter(|taken| *taken).count();
+        assert!(taken <= 1);
+        assert_eq!(taken == 1, !(kept && world.operation()));
+    });
+}
+
+#[test]
+fn an_m_that_has_gone_on_to_another_p_does_not_lose_that_one() {
+    check(|| {
+        let world = World::new();
+        let sysmon = {
+            let world = world.clone();
+            thread::spawn(move || world.retake(0))
+        };
+        // Gives its P up, and comes out with another one.
+        if world.handoff.enter() {
+            world.touch(0);
+            world.p.store(1, Ordering::Relaxed);
+        } else {
+            world.p.store(NO_P, Ordering::Relaxed);
+        }
+        let moved = world.p.load(Ordering::Relaxed) == 1;
+        world.handoff.exit();
+        let taken = sysmon.join().unwrap();
+        assert_eq!(taken, !moved);
+        assert!(!moved || world.operation(), "P 1 was taken, which nobody had asked for");
+    });
+}
+
+#[test]
+fn an_m_that_lost_its_p_keeps_the_next_one() {
+    check(|| {
+        let world = World::new();
+        let taken = world.retake(0);
+        assert!(taken);
+        let late = {
+            let world = world.clone();
+            // Looks for P 0 while the M comes back, finds it gone, and gets another one.
+            thread::spawn(move || world.retake(0))
+        };
+        assert!(!world.handoff.enter());
+        world.p.store(1, Ordering::Relaxed);
+        world.handoff.exit();
+        assert!(!late.join().unwrap(), "taken twice");
+        assert!(world.operation());
+    });
+}
