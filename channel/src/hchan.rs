@@ -27,6 +27,7 @@
 //! senders get their values back, for handles with Rust's ownership.
 
 use crate::waitq::{ReadyList, WaitQ};
+use gort_scheduler::proc::getg;
 use gort_scheduler::sync::SpinLock;
 use gort_scheduler::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::alloc::{Layout, alloc, dealloc};
@@ -88,6 +89,8 @@ impl Hchan {
             .and_then(|bytes| Layout::from_size_align(bytes, elem.align()).ok())
             .and_then(|buf| Layout::new::<Hchan>().extend(buf).ok());
         let Some((layout, offset)) = layout else { size_out_of_range() };
+        // A plain thread that makes a channel is one that may use it: nothing is a deadlock while it lives.
+        getg();
         // SAFETY: the layout has the size of an Hchan at least.
         let place = unsafe { alloc(layout) };
         let Some(c) = NonNull::new(place.cast::<Hchan>()) else { size_out_of_range() };

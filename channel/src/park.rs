@@ -4,6 +4,7 @@
 use crate::hchan::Hchan;
 use crate::waitq::{Sudog, WaitQ};
 use gort_scheduler::g::{G, WaitReason};
+use gort_scheduler::proc::deadlock::begin_wait;
 use gort_scheduler::proc::{getg, gopark, pin};
 use gort_scheduler::sync::SpinLock;
 use gort_scheduler::time::clock::Nanos;
@@ -37,6 +38,12 @@ impl Wait {
     }
 }
 
+/// Whether the wakers of this wait must claim it: it may end in another way than by them.
+#[inline]
+pub(crate) fn is_claimed(gp: &'static G, wait: Wait) -> bool {
+    wait.is_timed() || gp.may_borrow()
+}
+
 /// How a wait ended.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +60,7 @@ pub(crate) enum Woken {
 /// # Safety
 ///
 /// `gp` is the caller, `q` a queue of `c`, whose lock is held and is released here. `sg` is a fresh sudog of `gp` that
-/// stays in place over the call, `is_select` exactly if `wait` has a deadline.
+/// stays in place over the call, `is_select` as [`is_claimed`] has it.
 #[inline]
 pub(crate) unsafe fn park(
     gp: &'static G,
@@ -83,6 +90,7 @@ pub(crate) unsafe fn park(
                 }
             }
             Wait::No | Wait::Forever => {
+                begin_wait(gp);
                 q.enqueue(sg);
                 gopark(Some(chanparkcommit), lock, reason);
             }
@@ -111,6 +119,7 @@ pub fn block_forever(reason: WaitReason) -> ! {
         pin::refuse(gp);
     }
     loop {
+        begin_wait(gp);
         // SAFETY: nobody learns of this wait, so nobody readies it.
         unsafe { gopark(None, ptr::null_mut(), reason) };
     }

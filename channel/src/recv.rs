@@ -9,7 +9,7 @@
 //! 5. Neither: the receiver waits in `recvq`, and a sender fills the place in its frame.
 
 use crate::hchan::Hchan;
-use crate::park::{Wait, Woken, park};
+use crate::park::{Wait, Woken, is_claimed, park};
 use crate::waitq::{self, Sudog};
 use gort_scheduler::g::WaitReason;
 use gort_scheduler::proc::{getg, pin};
@@ -102,7 +102,7 @@ pub(crate) unsafe fn recv_direct(c: &Hchan, sg: *const Sudog, elem: *mut u8, siz
 #[inline(never)]
 unsafe fn recv_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
     let gp = getg();
-    let sg = Sudog::in_g(gp, elem, wait.is_timed());
+    let sg = Sudog::in_g(gp, elem, is_claimed(gp, wait));
     // SAFETY: the sudog is this wait's until it has been dequeued or removed.
     match unsafe { park(gp, c, &c.recvq, sg, wait, WaitReason::ChanReceive) } {
         Woken::Served => Received::Received,

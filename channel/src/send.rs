@@ -11,7 +11,7 @@
 //! buffer; a hand-over between frames is ordered by the lock and by `goready`.
 
 use crate::hchan::Hchan;
-use crate::park::{Wait, Woken, park};
+use crate::park::{Wait, Woken, is_claimed, park};
 use crate::waitq::{self, Sudog};
 use gort_scheduler::g::WaitReason;
 use gort_scheduler::proc::getg;
@@ -95,7 +95,7 @@ pub(crate) unsafe fn send_direct(sg: *const Sudog, elem: *const u8, size: usize)
 #[inline(never)]
 unsafe fn send_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
     let gp = getg();
-    let sg = Sudog::in_g(gp, elem, wait.is_timed());
+    let sg = Sudog::in_g(gp, elem, is_claimed(gp, wait));
     // SAFETY: the sudog is this wait's until it has been dequeued or removed.
     match unsafe { park(gp, c, &c.sendq, sg, wait, WaitReason::ChanSend) } {
         Woken::Served => Sent::Sent,

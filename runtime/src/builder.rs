@@ -1,10 +1,11 @@
 //! [`Runtime`]: a scheduler of one's own, beside the global one.
 
 use crate::go::{JoinHandle, spawn_unchecked, spawn_with};
-use gort_scheduler::config::{Config, Migration, PanicPolicy};
-use gort_scheduler::proc::getg;
-use gort_scheduler::proc::newproc::Options;
+use gort_scheduler::config::{Config, Deadlock, Migration, PanicPolicy};
+use gort_scheduler::g::Bound;
+use gort_scheduler::proc::newproc::{Deadlocked, Options};
 use gort_scheduler::proc::shutdown::shutdown;
+use gort_scheduler::proc::{deadlock, getg};
 use gort_scheduler::sched::Sched;
 use std::io;
 use std::panic::resume_unwind;
@@ -103,6 +104,17 @@ impl RuntimeBuilder {
         self
     }
 
+    /// What happens when all goroutines wait for what can never come; [`Deadlock::Panic`] by default.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().deadlock(gort::Deadlock::Ignore).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn deadlock(mut self, policy: Deadlock) -> RuntimeBuilder {
+        self.config.deadlock = policy;
+        self
+    }
+
     /// The most OS threads that this runtime may have: 10,000 by default, as in Go. One is needed for each P, and one for
     /// each goroutine that blocks in a call or computes for long. Reaching it ends the process with status 2, after a
     /// message that names the limit, and the list of goroutines: a program that needs more is stuck, or will be.
@@ -189,7 +201,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// With f's panic.
+    /// With f's panic; with `all goroutines are asleep - deadlock!` and the list of goroutines when nothing can ever wake `f`
+    /// (see [`Deadlock`]).
     ///
     /// ```
     /// let rt = gort::Runtime::builder().build()?;
@@ -203,13 +216,17 @@ impl Runtime {
     where
         F: FnOnce() -> T,
     {
-        let options = Options { name: Some("main".into()), main: true, ..Options::default() };
+        let _running = self.sched.begin_run();
+        let options = Options { name: Some("main".into()), bound: Bound::Main, ..Options::default() };
         // SAFETY: the caller is blocked until the goroutine has ended, so what `f` borrows outlives it, and its
         // caller cannot touch meanwhile what is not Send: f, all that it owns, and its result are used by one
         // thread at a time, with a hand-over before and after. What belongs to one OS thread by its nature is
         // the user's business, as for every goroutine (docs/safety.md).
         let main = unsafe { spawn_unchecked(getg(), self.sched, options, f) };
-        main.join().unwrap_or_else(|payload| resume_unwind(payload))
+        main.join_main().unwrap_or_else(|payload| match payload.downcast::<Deadlocked>() {
+            Ok(_) => panic!("{}", deadlock::report()),
+            Err(payload) => resume_unwind(payload),
+        })
     }
 
     /// Starts a goroutine of this runtime, from wherever the caller is.

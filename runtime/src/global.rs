@@ -84,7 +84,8 @@ fn from_env(var: impl Fn(&str) -> Option<String>, mut problem: impl FnMut(String
 ///
 /// # Panics
 ///
-/// With f's panic.
+/// With f's panic; with `all goroutines are asleep - deadlock!` and the list of goroutines when nothing can ever wake `f`
+/// ([`Deadlock::Panic`](crate::Deadlock)).
 ///
 /// ```
 /// let greeting = String::from("hello");

@@ -1,6 +1,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![doc = include_str!("../README.md")]
 
+mod block_on;
 mod builder;
 mod global;
 mod go;
@@ -10,6 +11,7 @@ mod scope;
 pub mod sync;
 pub mod time;
 
+pub use block_on::block_on;
 pub use builder::{Runtime, RuntimeBuilder};
 pub use global::run;
 pub use go::{Builder, JoinHandle, go, goroutine_id, max_procs, num_goroutines, set_max_procs, yield_now};
@@ -21,7 +23,7 @@ pub use gort_channel::{
     Chan, IntoIter, Iter, Receiver, RecvOperand, RecvTimeoutError, Select, Selected, SendError, SendOperand,
     SendTimeoutError, Sender, TryIter, TryRecvError, TrySendError, chan, channel, select, select_biased,
 };
-pub use gort_scheduler::config::PanicPolicy;
+pub use gort_scheduler::config::{Deadlock, PanicPolicy};
 pub use gort_scheduler::g::GoroutineId;
 pub use os_thread::{NoSuspendGuard, OsThreadGuard, blocking, lock_os_thread, no_suspend};
 pub use scope::{Scope, ScopedJoinHandle, scope};

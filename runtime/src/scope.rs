@@ -6,7 +6,7 @@
 
 use crate::global::sched_of;
 use crate::go::spawn_unchecked;
-use gort_scheduler::g::{GoroutineId, WaitReason};
+use gort_scheduler::g::{Bound, GoroutineId, WaitReason};
 use gort_scheduler::gate::Gate;
 use gort_scheduler::proc::newproc::{Options, report_panic};
 use gort_scheduler::proc::{Goroutine, getg};
@@ -157,9 +157,10 @@ impl<'scope> Scope<'scope, '_> {
         self.shared.begin();
         let body = Body { f, packet: packet.clone(), counted: Counted(self.shared.clone()) };
         let me = getg();
+        let options = Options { bound: Bound::Scope, ..Options::default() };
         // SAFETY: `scope` waits until the body has been run or dropped, by which time it holds nothing of 'scope any
         // more; its own result is (). F and T are Send.
-        let goroutine = unsafe { spawn_unchecked(me, sched_of(me), Options::default(), move || body.run()) };
+        let goroutine = unsafe { spawn_unchecked(me, sched_of(me), options, move || body.run()) };
         ScopedJoinHandle { goroutine, packet, scope: PhantomData }
     }
 }

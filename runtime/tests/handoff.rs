@@ -353,3 +353,216 @@ fn many_locked_goroutines_pass_values_to_each_other() {
         ring.into_iter().for_each(|h| h.join().unwrap());
     });
 }
+
+/// Receives while it unwinds; what it got, and whether its thread panicked then.
+struct ReceivesInDrop {
+    from: gort::Chan<u32>,
+    got: Arc<Mutex<Vec<(u32, bool)>>>,
+}
+
+impl Drop for ReceivesInDrop {
+    fn drop(&mut self) {
+        for _ in 0..3 {
+            let v = self.from.recv().unwrap();
+            self.got.lock().unwrap().push((v, thread::panicking()));
+            gort::yield_now();
+        }
+    }
+}
+
+#[test]
+fn goroutines_that_park_while_they_unwind_do_not_disturb_each_other() {
+    at_each_size(|| {
+        const N: usize = 6;
+        let (from, got) = (gort::chan(0), Arc::new(Mutex::new(Vec::new())));
+        let calm = Arc::new(AtomicBool::new(true));
+        let unwinding: Vec<_> = (0..N)
+            .map(|_| {
+                let receives = ReceivesInDrop { from: from.clone(), got: got.clone() };
+                go!(move || {
+                    let _receives = receives;
+                    panic!("on purpose");
+                })
+            })
+            .collect();
+        let others: Vec<_> = (0..N)
+            .map(|_| {
+                let calm = calm.clone();
+                go!(move || {
+                    for _ in 0..200 {
+                        if thread::panicking() {
+                            calm.store(false, SeqCst);
+                        }
+                        // One that panics on a thread that panics already would end the process.
+                        let caught = std::panic::catch_unwind(|| panic!("caught"));
+                        assert!(caught.is_err());
+                        gort::yield_now();
+                    }
+                })
+            })
+            .collect();
+        for i in 0..3 * N {
+            from.send(i as u32);
+        }
+        others.into_iter().for_each(|h| h.join().unwrap());
+        for h in unwinding {
+            assert_eq!(h.join().unwrap_err().downcast_ref::<&str>(), Some(&"on purpose"));
+        }
+        assert!(calm.load(SeqCst), "a goroutine that did not unwind saw panicking()");
+        let mut got = std::mem::take(&mut *got.lock().unwrap());
+        assert!(got.iter().all(|(_, panicking)| *panicking), "panicking() was lost in a park");
+        got.sort_unstable();
+        assert_eq!(got.iter().map(|(v, _)| *v).collect::<Vec<_>>(), (0..3 * N as u32).collect::<Vec<_>>());
+        assert!(!thread::panicking());
+    });
+}
+
+/// What an operation panicked with.
+fn panic_of(f: impl FnOnce()) -> String {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+    panic.downcast_ref::<String>().expect("a panic with a text").clone()
+}
+
+#[test]
+fn what_would_park_panics_while_suspending_is_forbidden() {
+    at_each_size(|| {
+        let (empty, full) = (gort::chan::<Arc<i32>>(0), gort::chan::<Arc<i32>>(1));
+        let value = Arc::new(1);
+        full.send(value.clone());
+        let never = go!(empty.clone().recv());
+        gort::yield_now();
+        let line = line!() + 1;
+        let guard = gort::no_suspend();
+        let wg = gort::sync::WaitGroup::new();
+        wg.add(1);
+        let said = [
+            panic_of(|| full.send(value.clone())),
+            panic_of(|| drop(full.send_timeout(value.clone(), Duration::from_secs(1)))),
+            panic_of(|| _ = gort::chan::<i32>(0).recv()),
+            panic_of(|| _ = gort::chan::<i32>(0).recv_timeout(Duration::from_secs(1))),
+            panic_of(|| _ = gort::Chan::<i32>::nil().recv()),
+            panic_of(
+                || gort::select! { send(full, value.clone()) => {}, recv(gort::chan::<i32>(0)) -> _ => {} },
+            ),
+            panic_of(|| gort::select! {}),
+            panic_of(|| gort::time::sleep(Duration::from_millis(1))),
+            panic_of(|| wg.wait()),
+            panic_of(gort::yield_now),
+            panic_of(|| gort::block_on(std::future::pending())),
+            panic_of(|| drop(never.join())),
+        ];
+        for text in &said {
+            assert!(text.contains(&format!("handoff.rs:{line}:")), "{text}");
+            assert!(text.contains("NoSuspendGuard"), "{text}");
+        }
+        // Values that were to be sent are dropped, and nobody waits where a wait was refused.
+        assert_eq!(Arc::strong_count(&value), 2);
+        assert!(full.try_recv().is_ok() && full.try_recv().is_err());
+        // What does not wait goes on.
+        full.send(Arc::new(2));
+        assert_eq!(full.recv().as_deref(), Some(&2));
+        {
+            let _nested = gort::no_suspend();
+        }
+        assert!(panic_of(|| gort::time::sleep(Duration::from_millis(1))).contains("NoSuspendGuard"));
+        // For longer than a time slice, in operations that would give way.
+        let here = thread::current().id();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(40) {
+            full.send(Arc::new(3));
+            full.recv();
+        }
+        gort::blocking(|| thread::sleep(Duration::from_millis(30)));
+        assert_eq!(thread::current().id(), here, "suspended");
+        drop(guard);
+        gort::time::sleep(Duration::from_millis(1));
+        empty.close();
+    });
+    // A plain thread is never suspended.
+    let _nothing = gort::no_suspend();
+    assert!(gort::chan::<i32>(0).recv_timeout(Duration::from_millis(1)).is_err());
+}
+
+#[test]
+fn the_number_of_ps_changes_while_goroutines_run() {
+    at_each_size(|| {
+        let before = gort::max_procs();
+        let stop = Arc::new(AtomicBool::new(false));
+        let pairs: Vec<_> = (0..4).map(|_| go!(ping_pong(stop.clone()))).collect();
+        let hogs: Vec<_> = (0..2).map(|_| go!(spin(stop.clone()))).collect();
+        let mut last = before;
+        for n in [1, 3, 70, 2, 1, 5, before] {
+            assert_eq!(gort::set_max_procs(n), last);
+            assert_eq!((gort::max_procs(), gort::set_max_procs(0)), (n, n));
+            last = n;
+            gort::time::sleep(Duration::from_millis(5));
+        }
+        stop.store(true, SeqCst);
+        for pair in pairs {
+            assert!(pair.join().unwrap() > 0);
+        }
+        hogs.into_iter().for_each(|h| h.join().unwrap());
+    });
+}
+
+#[test]
+fn after_a_lower_limit_no_more_goroutines_run_at_once() {
+    at_each_size(|| {
+        let before = gort::set_max_procs(4);
+        let warm: Vec<_> = (0..50).map(|_| go!(gort::time::sleep(Duration::from_micros(100)))).collect();
+        gort::set_max_procs(2);
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counted: Vec<_> = (0..200)
+            .map(|_| {
+                let (now, most) = (now.clone(), most.clone());
+                go!(move || {
+                    // Short enough that nobody takes the P away.
+                    let n = now.fetch_add(1, SeqCst) + 1;
+                    most.fetch_max(n, SeqCst);
+                    (0..2000).for_each(|i| _ = black_box(i));
+                    now.fetch_sub(1, SeqCst);
+                })
+            })
+            .collect();
+        counted.into_iter().chain(warm).for_each(|h| h.join().unwrap());
+        // One more may be on a thread that the system has kept from its core for so long that its P was taken.
+        assert!(most.load(SeqCst) <= 2 + 1, "{} at once on 2 Ps", most.load(SeqCst));
+        gort::set_max_procs(before);
+    });
+}
+
+#[test]
+fn several_may_change_the_number_of_ps_at_once() {
+    at_each_size(|| {
+        let before = gort::max_procs();
+        let changers: Vec<_> = (0..4)
+            .map(|i| {
+                go!(move || {
+                    for n in 0..20 {
+                        gort::set_max_procs(1 + (i + n) % 9);
+                    }
+                })
+            })
+            .collect();
+        changers.into_iter().for_each(|h| h.join().unwrap());
+        gort::set_max_procs(before);
+        assert_eq!(go!(gort::max_procs).join().unwrap(), before);
+    });
+}
+
+#[test]
+fn the_default_is_what_this_process_may_use() {
+    common::child::in_child("the_default_is_what_this_process_may_use", &[], || {
+        // SAFETY: sets the affinity of this thread and those that it starts to one CPU.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &raw mut set), 0);
+            let first = (0..libc::CPU_SETSIZE as usize).find(|cpu| libc::CPU_ISSET(*cpu, &set)).unwrap();
+            libc::CPU_ZERO(&mut set);
+            libc::CPU_SET(first, &mut set);
+            assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &raw const set), 0);
+        }
+        assert_eq!(gort::run(gort::max_procs), 1);
+    })
+    .with_status(0);
+}

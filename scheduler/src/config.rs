@@ -19,6 +19,18 @@ pub enum PanicPolicy {
     Abort,
 }
 
+/// What happens when all goroutines wait, and nothing can ever wake one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deadlock {
+    /// `run` panics, with the list of goroutines.
+    #[default]
+    Panic,
+    /// The process ends with status 2, after the list of goroutines, as in Go.
+    Exit,
+    /// Nothing: everybody waits.
+    Ignore,
+}
+
 /// Where a goroutine that has started goes on after a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Migration {
@@ -42,6 +54,8 @@ pub struct Config {
     pub thread_name: String,
     /// See [`PanicPolicy`].
     pub panic_policy: PanicPolicy,
+    /// See [`Deadlock`].
+    pub deadlock: Deadlock,
     /// See [`Migration`].
     pub migration: Migration,
     /// More OS threads than this are a fatal error, as in Go.
@@ -57,6 +71,7 @@ impl Default for Config {
             stack_size: class::DEFAULT_STACK,
             thread_name: "gort".to_owned(),
             panic_policy: PanicPolicy::default(),
+            deadlock: Deadlock::default(),
             migration: Migration::default(),
             max_threads: MAX_THREADS,
             random_order: None,

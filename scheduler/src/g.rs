@@ -93,10 +93,14 @@ pub enum WaitReason {
     SyncWaitGroupWait,
     /// A join.
     Join,
+    /// A `run`, for its main goroutine.
+    Run,
+    /// A future.
+    BlockOn,
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 11] = [
+    const ALL: [WaitReason; 13] = [
         WaitReason::Zero,
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
@@ -108,6 +112,8 @@ impl WaitReason {
         WaitReason::Semacquire,
         WaitReason::SyncWaitGroupWait,
         WaitReason::Join,
+        WaitReason::Run,
+        WaitReason::BlockOn,
     ];
 
     /// As Go prints it.
@@ -124,6 +130,8 @@ impl WaitReason {
             WaitReason::Semacquire => "semacquire",
             WaitReason::SyncWaitGroupWait => "sync.WaitGroup.Wait",
             WaitReason::Join => "join",
+            WaitReason::Run => "run",
+            WaitReason::BlockOn => "block on",
         }
     }
 }
@@ -155,6 +163,19 @@ pub(crate) struct BodyVtable {
     pub drop_unstarted: unsafe fn(&'static G),
     /// Drops the result that nobody asked for. On the goroutine's stack.
     pub drop_result: unsafe fn(&'static G),
+}
+
+/// What a goroutine's closure may borrow from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Bound {
+    /// Nothing.
+    #[default]
+    Free,
+    /// The frame of a `scope`.
+    Scope,
+    /// The caller of a `run`, whose function it is: a panic in it is the caller's, and so is a deadlock.
+    Main,
 }
 
 /// What the goroutine does when it is next resumed from its root.
@@ -199,8 +220,7 @@ pub struct G {
     /// What the body holds.
     pub(crate) phase: Cell<Phase>,
     pub(crate) stack_class: Cell<u8>,
-    /// The function of a `run`, which may borrow from its caller: a panic in it is the caller's, and so is a deadlock.
-    pub(crate) is_main: Cell<bool>,
+    pub(crate) bound: Cell<Bound>,
     /// A panic that nobody catches ends the process (`PanicPolicy::Abort`).
     pub(crate) panic_aborts: Cell<bool>,
     /// It has started, and runs on its M and on no other.
@@ -274,7 +294,7 @@ impl G {
             phase: Cell::new(Phase::Empty),
             behind: AtomicPtr::new(std::ptr::null_mut()),
             stack_class: Cell::new(0),
-            is_main: Cell::new(false),
+            bound: Cell::new(Bound::Free),
             panic_aborts: Cell::new(false),
             wired: Cell::new(false),
             locks: Cell::new(0),
@@ -295,6 +315,8 @@ impl G {
     /// Makes this G, fresh or from the pool, the one of a plain thread.
     pub(crate) fn become_thread(&self) {
         self.is_thread.store(true, Ordering::Relaxed);
+        self.bound.set(Bound::Free);
+        self.pins.set(0);
         self.id.store(0, Ordering::Relaxed);
         self.sched.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.status.store(Status::Running as u8, Ordering::Relaxed);
@@ -417,6 +439,13 @@ impl G {
     pub fn wait_place(&self) -> *mut [usize; INLINE] {
         // While user code runs the closure has been taken out, and the result is not there yet.
         self.body.get().cast()
+    }
+
+    /// True if its closure may borrow: then a wait of it can become void (`proc::deadlock`), and every wait of it is one that
+    /// wakers claim with [`G::win_select`].
+    #[inline]
+    pub fn may_borrow(&self) -> bool {
+        self.bound.get() != Bound::Free
     }
 
     /// Starts a wait that only one of several wakers may end. Called by the G itself before any of them knows it.

@@ -8,6 +8,7 @@
 //! at the state run under the lock: they are short, park nowhere and run no user code.
 
 use crate::g::{G, WaitReason};
+use crate::proc::deadlock::{begin_wait, may_ready};
 use crate::proc::{getg, gopark, goready, pin};
 use crate::sync::SpinLock;
 use std::cell::{Cell, UnsafeCell};
@@ -66,7 +67,9 @@ impl<S> Gate<S> {
             // SAFETY: taken out of the queue by us alone, and parked until readied here; the link is read before.
             unsafe {
                 let (g, next) = ((*waiter).g, (*waiter).next.get());
-                goready(g);
+                if may_ready(g) {
+                    goready(g);
+                }
                 waiter = next;
             }
         }
@@ -88,6 +91,7 @@ impl<S> Gate<S> {
             pin::refuse(gp);
         }
         let waiter = Waiter { g: gp, next: Cell::new(ptr::null()) };
+        begin_wait(gp);
         if inner.last.is_null() {
             inner.first = &raw const waiter;
         } else {

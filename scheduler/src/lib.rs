@@ -56,6 +56,8 @@ mod stack;
 pub mod sync;
 #[cfg(not(loom))]
 mod thread;
+#[cfg(not(loom))]
+pub mod threads;
 pub mod throw;
 pub mod time;
 #[cfg(not(loom))]

@@ -19,6 +19,7 @@ use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::stack::{Switch, overflow};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::threads::Ours;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
@@ -267,6 +268,8 @@ fn mstart(mp: &'static M) {
     // SAFETY: takes two numbers.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
     overflow::prepare_m();
+    // It never ends.
+    std::mem::forget(Ours::begin());
     mp.tid.store(os::gettid(), Ordering::Relaxed);
     loop {
         // ORDERING: Acquire, pairs with the Release in `start_m`.

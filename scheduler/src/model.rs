@@ -72,6 +72,18 @@ pub mod proc {
         assert!(woken, "a model's goroutines are threads");
     }
 
+    /// No deadlock is reported in a model, but by loom.
+    pub mod deadlock {
+        use crate::g::G;
+
+        /// As in the real one.
+        pub fn begin_wait(gp: &'static G) {
+            if gp.may_borrow() {
+                gp.begin_select();
+            }
+        }
+    }
+
     /// Nobody forbids to be suspended in a model.
     pub mod pin {
         use crate::g::G;

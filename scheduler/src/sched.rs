@@ -17,6 +17,7 @@ use crate::proc::sysmon::Sysmon;
 use crate::stack::class;
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::membarrier;
+use crate::threads;
 use crate::time::Timers;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -46,6 +47,8 @@ pub struct Sched {
     pub(crate) attached: AtomicU32,
     /// Those Ms.
     pub(crate) ms: Mutex<Vec<&'static M>>,
+    /// Callers of `run` whose main goroutine has not ended.
+    pub(crate) nmains: AtomicU32,
     /// Ms that have retired from it (`proc::locked`).
     pub(crate) nretired: AtomicU32,
     /// Ms of `attached` that sleep because the goroutine that has them for itself waits.
@@ -61,6 +64,14 @@ pub struct Sched {
     /// before they ran.
     pub(crate) spawned_outside: AtomicU64,
     pub(crate) finished_outside: AtomicU64,
+}
+
+/// The schedulers of the process.
+static ALL: Mutex<Vec<&'static Sched>> = Mutex::new(Vec::new());
+
+/// Calls `f` with the list of schedulers; none of them is freed meanwhile.
+pub(crate) fn with_all<R>(f: impl FnOnce(&mut Vec<&'static Sched>) -> R) -> R {
+    f(&mut ALL.lock())
 }
 
 impl std::fmt::Debug for Sched {
@@ -80,9 +91,10 @@ impl Sched {
         let (n, order) = (config.max_procs, config.random_order);
         membarrier::prepare();
         fork::prepare();
+        threads::first_use();
         let allp = AllP::new(MAX_PROCS);
         allp.make(n, order);
-        Ok(Box::leak(Box::new(Sched {
+        let sched: &'static Sched = Box::leak(Box::new(Sched {
             stack_class: class::class_of(config.stack_size).map_err(ConfigError::StackSize)?,
             config,
             allp,
@@ -95,6 +107,7 @@ impl Sched {
             state: AtomicU8::new(OPEN),
             attached: AtomicU32::new(0),
             ms: Mutex::default(),
+            nmains: AtomicU32::new(0),
             nretired: AtomicU32::new(0),
             nlocked_asleep: AtomicU32::new(0),
             nhogs: AtomicU32::new(0),
@@ -102,7 +115,9 @@ impl Sched {
             visitors: AtomicU32::new(0),
             spawned_outside: AtomicU64::new(0),
             finished_outside: AtomicU64::new(0),
-        })))
+        }));
+        with_all(|all| all.push(sched));
+        Ok(sched)
     }
 
     /// How many Ps it has.
@@ -123,6 +138,12 @@ impl Sched {
         self.state.load(Ordering::Acquire) == STOPPED
     }
 
+    /// A `run` begins; it ends when what this gives is dropped.
+    pub fn begin_run(&'static self) -> Running {
+        self.nmains.fetch_add(1, Ordering::Relaxed);
+        Running(self)
+    }
+
     /// How many goroutines exist: spawned and not finished. Exact when none is being spawned or finishing.
     pub fn num_goroutines(&self) -> usize {
         // Finished before spawned, so that a goroutine that passes by meanwhile is counted, not missed.
@@ -132,5 +153,15 @@ impl Sched {
         let spawned: u64 = self.allp.iter().map(|p| p.counts.spawned.load(Ordering::Acquire)).sum::<u64>()
             + self.spawned_outside.load(Ordering::Acquire);
         spawned.saturating_sub(finished) as usize
+    }
+}
+
+/// A `run` that has not ended.
+#[derive(Debug)]
+pub struct Running(&'static Sched);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.nmains.fetch_sub(1, Ordering::Relaxed);
     }
 }

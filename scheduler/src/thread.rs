@@ -5,6 +5,8 @@
 
 use crate::g::G;
 use crate::gpool;
+use crate::sched::with_all;
+use crate::threads;
 use std::cell::Cell;
 
 thread_local! {
@@ -19,8 +21,11 @@ impl Drop for GiveBack {
     #[expect(clippy::disallowed_methods, reason = "the thread ends; see the module")]
     fn drop(&mut self) {
         if let Some(gp) = THREAD_G.take() {
+            threads::end();
             gp.end_thread();
             gpool::put_shared(gp);
+            // It might have woken somebody, and now will not.
+            with_all(|all| all.iter().for_each(|sched| sched.sysmon.nudge()));
         }
     }
 }
@@ -36,6 +41,7 @@ pub fn thread_g() -> &'static G {
     }
     let gp = gpool::get_shared();
     gp.become_thread();
+    threads::user_begins(gp);
     THREAD_G.set(Some(gp));
     // In a thread that is past its destructors this fails, and the G stays with the thread's remains.
     let _ = GIVE_BACK.try_with(|_| ());

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+pub mod deadlock;
 mod dump;
 mod find_runnable;
 mod handoffp;

@@ -10,6 +10,7 @@
 //!   RUNNING --drop----> DETACHED        goexit frees the G; the result is dropped on the goroutine's stack
 //!   RUNNING --join----> address of the joining G --goexit--> DONE, and the joiner is readied
 //!   RUNNING, or a joiner's address --shutdown--> ABANDONED, and the joiner is readied; nobody frees the G
+//!   the same --deadlock--> DEADLOCKED, as ABANDONED
 //! ```
 //!
 //! J1: `goexit` exchanges the word on g0, when the goroutine is off its stack and the stack unbound. Whoever then finds
@@ -20,11 +21,12 @@
 //!
 //! J3: What the goroutine wrote is seen by who joins it: Release in the exchange, Acquire in the joiner's look.
 
+use super::deadlock::{begin_wait, may_ready};
 use super::park::{getg, preempt_check, systemstack};
 use super::pin;
 use super::wake::{HeldP, inject, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
-use crate::g::{BodyVtable, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
+use crate::g::{BodyVtable, Bound, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
 use crate::gpool;
 use crate::m::M;
 use crate::p::{P, bump};
@@ -43,10 +45,15 @@ use std::ptr;
 const RUNNING: usize = 0;
 const DONE: usize = 1;
 const DETACHED: usize = 2;
-const ABANDONED: usize = 3;
+pub(super) const ABANDONED: usize = 3;
+pub(super) const DEADLOCKED: usize = 4;
 
 /// What a join of a goroutine says that its runtime took away.
 const SHUT_DOWN: &str = "the goroutine's runtime was shut down";
+
+/// What a join of a main goroutine gives that waits for what never comes (`deadlock`).
+#[derive(Debug)]
+pub struct Deadlocked;
 
 /// Goroutine numbers that a P takes at once, as in Go.
 const GOID_BATCH: u64 = 16;
@@ -59,8 +66,8 @@ pub struct Options {
     pub name: Option<Box<str>>,
     /// Usable bytes of stack; the scheduler's setting if `None`.
     pub stack_size: Option<usize>,
-    /// It is the function of a `run`: a panic is not reported, it will be raised again on the caller.
-    pub main: bool,
+    /// What the closure may borrow from. The panic of a main goroutine is not reported, it will be raised again on the caller.
+    pub bound: Bound,
 }
 
 /// What a goroutine leaves.
@@ -126,7 +133,7 @@ where
     gp.spawned_at.store(ptr::from_ref(Location::caller()).cast_mut(), Ordering::Relaxed);
     gp.join.store(RUNNING, Ordering::Relaxed);
     gp.stack_class.set(class);
-    gp.is_main.set(options.main);
+    gp.bound.set(options.bound);
     gp.panic_aborts.set(sched.config.panic_policy == PanicPolicy::Abort);
     gp.wired.set(false);
     gp.locks.set(0);
@@ -262,7 +269,7 @@ fn drop_caught<V>(gp: &'static G, v: V) {
 #[cold]
 #[inline(never)]
 fn panicked(gp: &'static G) {
-    if gp.is_main.get() {
+    if gp.bound.get() == Bound::Main {
         return;
     }
     let name = gp.name().map_or_else(String::new, |n| format!(" {n:?}"));
@@ -319,7 +326,9 @@ pub(super) fn goexit(mp: &'static M, gp: &'static G) -> bool {
             Ok(joiner) => {
                 // SAFETY: a joining G put its address there, and parked; the exchange gave us the right to ready it.
                 let joiner = unsafe { &*(joiner as *const G) };
-                ready_from_g0(sched, pp, joiner, true);
+                if may_ready(joiner) {
+                    ready_from_g0(sched, pp, joiner, true);
+                }
                 break;
             }
             Err(now) => {
@@ -381,20 +390,35 @@ pub(super) fn drop_unstarted(gp: &'static G) {
         RUNNING => {}
         DETACHED => free(gp),
         // SAFETY: a joining G put its address there, and parked; the exchange gave us the right to ready it.
-        joiner => unsafe { super::park::goready(&*(joiner as *const G)) },
+        joiner => unsafe { ready_joiner(joiner) },
+    }
+}
+
+/// Readies the G that joins, unless its wait is void.
+///
+/// # Safety
+///
+/// `joiner` is the address of a G that a join has left, and the caller has the right to ready it.
+unsafe fn ready_joiner(joiner: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let joiner = &*(joiner as *const G);
+        if may_ready(joiner) {
+            super::park::goready(joiner);
+        }
     }
 }
 
 /// Tells whoever joins it, now or later, that a goroutine will not end any more. Its scheduler has stopped and no M is
-/// left in it, so it cannot end meanwhile.
-pub(super) fn abandon(gp: &'static G) {
+/// left in it, or all that could wake it is gone, so it cannot end meanwhile. `why` is ABANDONED or DEADLOCKED.
+pub(super) fn abandon(gp: &'static G, why: usize) {
     let mut state = gp.join.load(Ordering::Acquire);
-    while state != DETACHED && state != DONE && state != ABANDONED {
+    while ![DETACHED, DONE, ABANDONED, DEADLOCKED].contains(&state) {
         // ORDERING: as in `goexit`.
-        match gp.join.compare_exchange(state, ABANDONED, Ordering::AcqRel, Ordering::Acquire) {
+        match gp.join.compare_exchange(state, why, Ordering::AcqRel, Ordering::Acquire) {
             Ok(RUNNING) => return,
             // SAFETY: as in `drop_unstarted`.
-            Ok(joiner) => return unsafe { super::park::goready(&*(joiner as *const G)) },
+            Ok(joiner) => return unsafe { ready_joiner(joiner) },
             Err(now) => state = now,
         }
     }
@@ -441,6 +465,19 @@ impl<T> Goroutine<T> {
     ///
     /// The payload of the goroutine's panic; a message, if its runtime was shut down before it ended.
     pub fn join(self) -> Outcome<T> {
+        self.wait(WaitReason::Join)
+    }
+
+    /// [`Goroutine::join`] of the main goroutine of a `run`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Goroutine::join`]; or [`Deadlocked`].
+    pub fn join_main(self) -> Outcome<T> {
+        self.wait(WaitReason::Run)
+    }
+
+    fn wait(self, reason: WaitReason) -> Outcome<T> {
         let this = ManuallyDrop::new(self);
         let gp = this.gp;
         if !this.is_finished() {
@@ -450,13 +487,16 @@ impl<T> Goroutine<T> {
                 drop(ManuallyDrop::into_inner(this));
                 pin::refuse(me);
             }
+            begin_wait(me);
             // SAFETY: `joining` lets exactly one waker know, the end of `gp`, or calls the park off.
-            unsafe { super::gopark(Some(joining), ptr::from_ref(gp).cast_mut().cast(), WaitReason::Join) };
+            unsafe { super::gopark(Some(joining), ptr::from_ref(gp).cast_mut().cast(), reason) };
             debug_assert_eq!(me.status(), Status::Running);
         }
         // ORDERING: Acquire (J3).
-        if gp.join.load(Ordering::Acquire) == ABANDONED {
-            return Err(Box::new(SHUT_DOWN));
+        match gp.join.load(Ordering::Acquire) {
+            ABANDONED => return Err(Box::new(SHUT_DOWN)),
+            DEADLOCKED => return Err(Box::new(Deadlocked)),
+            _ => {}
         }
         let outcome = match gp.phase.get() {
             // SAFETY: DONE makes the G ours (J1), and the phase says that the result is there.
@@ -487,7 +527,7 @@ impl<T> Drop for Goroutine<T> {
         let gp = self.gp;
         // ORDERING: Release: what the handle's holder did comes before the drop of the result. Acquire (J3).
         if let Err(state) = gp.join.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire) {
-            if state == ABANDONED {
+            if state == ABANDONED || state == DEADLOCKED {
                 return;
             }
             // DONE: the G is ours.

@@ -18,12 +18,12 @@
 //! An M whose goroutine does not come to a scheduling point keeps the scheduler leaked; the M joins the pool when it
 //! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
 
-use super::newproc::{abandon, drop_unstarted};
+use super::newproc::{ABANDONED, abandon, drop_unstarted};
 use super::systemstack;
 use crate::g::{Phase, Status};
 use crate::gpool;
 use crate::runq::Gp;
-use crate::sched::{CLOSING, OPEN, STOPPED, Sched};
+use crate::sched::{CLOSING, OPEN, STOPPED, Sched, with_all};
 use crate::sync::atomic::{Ordering, fence};
 use crate::time::clock::Nanos;
 use crate::time::sleep::sleep_until;
@@ -49,7 +49,7 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
     if abandoned > 0 && left() {
         gpool::for_each(|gp| {
             if gp.runs_on(sched) && gp.status() != Status::Idle {
-                abandon(gp);
+                abandon(gp, ABANDONED);
             }
         });
     }
@@ -58,6 +58,7 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
         let free = || left() && sched.sysmon.is_gone() && sched.visitors.load(Ordering::Acquire) == 0;
         wait_until(Nanos::now().after(GRACE), free);
         if free() {
+            with_all(|all| all.retain(|other| !std::ptr::eq(*other, sched)));
             // SAFETY: it was leaked by `start`. No M, no sysmon and no visitor is left, and no goroutine that could bring
             // another one, so nobody uses it; the caller does not use it again.
             systemstack(|| drop(unsafe { Box::from_raw(std::ptr::from_ref(sched).cast_mut()) }));

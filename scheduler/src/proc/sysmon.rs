@@ -12,8 +12,8 @@
 //!
 //! It looks every 20 µs after something happened, then less and less often: every 100 µs while a P is idle and another
 //! one works, so that a backlog is seen soon; every millisecond while a goroutine is in a blocking call or was asked to give
-//! way; every 10 ms while all work or none does. When all have been idle for a while it sleeps until a P gets busy, so an
-//! idle program uses no CPU.
+//! way; every 10 ms while all work or none does. When all have been idle for a while it looks whether they will ever be woken
+//! (`deadlock`) and sleeps until a P gets busy, so an idle program uses no CPU.
 //!
 //! **Hogs.** Each P that is taken from a goroutine that computes means one more thread. A program with thousands of such
 //! goroutines would end up with thousands of threads, which serve it no better than some. So from [`HOGS`] on that have not
@@ -22,12 +22,14 @@
 //! S1 (it does not sleep while a P is busy): sysmon: `asleep` is stored, fence, the idle count is read. An M that takes
 //! a P: the idle count is stored, fence, `asleep` is read. One of the two sees the other.
 
+use super::deadlock::{self, Verdict};
 use super::{handoffp, wake};
 use crate::note::Note;
 use crate::os;
 use crate::p::P;
 use crate::sched::Sched;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::threads::Ours;
 use crate::time::clock::Nanos;
 use crate::tls_probe::Probe;
 use std::time::Duration;
@@ -40,6 +42,8 @@ const LONGEST: Duration = Duration::from_millis(10);
 const IMPATIENT: Duration = Duration::from_millis(1);
 /// Looks at the shortest interval before it grows.
 const PATIENCE: u32 = 50;
+/// Between two looks at what may be a deadlock, at most.
+const DOUBT: Duration = Duration::from_secs(1);
 /// Looks at the longest interval, all Ps idle, before it sleeps for good.
 const DROWSY: u32 = 10;
 /// A goroutine's time slice (Go's `forcePreemptNS`).
@@ -70,6 +74,15 @@ impl Sysmon {
     /// True if there is no sysmon that could still look at the scheduler.
     pub(super) fn is_gone(&self) -> bool {
         !self.started.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire)
+    }
+
+    /// If it sleeps for good, has it look around once more.
+    pub(crate) fn nudge(&self) {
+        // ORDERING: as in `p_is_busy`.
+        fence(Ordering::SeqCst);
+        if self.asleep.swap(false, Ordering::Relaxed) {
+            self.note.wakeup();
+        }
     }
 
     /// Has it look whether the scheduler has stopped.
@@ -140,7 +153,9 @@ fn run(sched: &'static Sched) {
     let fresh =
         Look { switches: 0, schedtick: 0, syscalltick: 0, since: now, blocked_since: now, asked: None };
     let mut looks = vec![];
+    let _ours = Ours::begin();
     let mut delay = SHORTEST;
+    let mut doubt = LONGEST;
     let mut quiet = 0;
     while !sched.stopped() {
         sched.sysmon.note.sleep_until(Nanos::now().after(delay));
@@ -149,12 +164,22 @@ fn run(sched: &'static Sched) {
             quiet += 1;
             delay = LONGEST;
             if quiet > DROWSY {
-                deep_sleep(sched);
-                quiet = 0;
-                delay = SHORTEST;
+                let until = match deadlock::check(sched) {
+                    Verdict::Unsure => {
+                        doubt = (doubt * 2).min(DOUBT);
+                        Nanos::now().after(doubt)
+                    }
+                    Verdict::Alive | Verdict::Reported => Nanos::NEVER,
+                };
+                deep_sleep(sched, until);
+                if until == Nanos::NEVER || (sched.idle.npidle() as usize) < sched.max_procs() {
+                    quiet = 0;
+                    delay = SHORTEST;
+                }
             }
             continue;
         }
+        doubt = LONGEST;
         sched.timers.run_due(|gp| {
             // SAFETY: the timer won the right to ready it.
             unsafe { super::goready(gp) };
@@ -267,8 +292,8 @@ fn slice(sched: &'static Sched) -> u64 {
     SLICE * hogs * hogs / (HOGS * HOGS)
 }
 
-/// Sleeps until a P gets busy or the scheduler stops.
-fn deep_sleep(sched: &'static Sched) {
+/// Sleeps until a P gets busy, the scheduler stops, or the time has come.
+fn deep_sleep(sched: &'static Sched, until: Nanos) {
     let sysmon = &sched.sysmon;
     sysmon.asleep.store(true, Ordering::Relaxed);
     // ORDERING: pairs with the fence in `p_is_busy` (S1), and with the one in `shutdown`.
@@ -277,7 +302,9 @@ fn deep_sleep(sched: &'static Sched) {
         && sched.idle.npidle() as usize == sched.max_procs()
         && !sched.stopped()
     {
-        sysmon.note.sleep();
+        if !sysmon.note.sleep_until(until) {
+            break;
+        }
     }
     sysmon.asleep.store(false, Ordering::Relaxed);
 }

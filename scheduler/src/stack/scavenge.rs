@@ -15,6 +15,7 @@ use super::class::CLASSES;
 use super::pool;
 use crate::note::Note;
 use crate::sync::atomic::{AtomicU8, Ordering, fence};
+use crate::threads::Ours;
 use crate::time::clock::Nanos;
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub(super) fn wake() {
 }
 
 fn run() {
+    let _ours = Ours::begin();
     loop {
         NOTE.sleep_until(Nanos::now().after(PERIOD));
         round();

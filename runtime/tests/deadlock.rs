@@ -1,0 +1,349 @@
+//! All goroutines are asleep: when it is reported, how, and when it is not. Each case has a process of its own, because the
+//! answer is a matter of the whole process.
+
+mod common;
+
+use common::child::{Ended, in_child};
+use gort::sync::WaitGroup;
+use gort::{Chan, Deadlock, Runtime, chan, go, select};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+const MESSAGE: &str = "all goroutines are asleep - deadlock!";
+/// Longer than it takes to find a deadlock.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+/// Does something, and then sends 1.
+fn sends_after(ch: Chan<i32>, something: impl FnOnce()) {
+    something();
+    ch.send(1);
+}
+
+fn first_receives(from: Chan<i32>, to: Chan<i32>) {
+    from.recv();
+    to.send(1);
+}
+
+/// Runs `main` at several numbers of Ps; what it panicked with. In a child.
+fn report_of(main: impl Fn()) -> Vec<String> {
+    [1, 2, 64]
+        .map(|procs| {
+            let rt = Runtime::builder().max_procs(procs).build().unwrap();
+            let panic = catch_unwind(AssertUnwindSafe(|| rt.run(&main))).unwrap_err();
+            panic.downcast_ref::<String>().unwrap_or_else(|| panic!("no report")).clone()
+        })
+        .to_vec()
+}
+
+/// Says that `main` is reported, with the main goroutine in this state.
+fn is_reported(test: &str, state: &str, main: impl Fn()) -> Ended {
+    in_child(test, &[], || {
+        for report in report_of(&main) {
+            assert!(report.starts_with(MESSAGE), "{report}");
+            assert!(report.contains(&format!("[{state}]: \"main\"")), "{report}");
+        }
+    })
+    .with_status(0)
+}
+
+/// Says that `main` returns.
+fn returns(test: &str, main: impl Fn()) {
+    in_child(test, &[], || {
+        for procs in [1, 2, 64] {
+            Runtime::builder().max_procs(procs).build().unwrap().run(&main);
+        }
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_receive_that_nobody_serves_is_reported() {
+    is_reported("a_receive_that_nobody_serves_is_reported", "chan receive", || {
+        chan::<i32>(0).recv();
+    });
+}
+
+#[test]
+fn a_send_that_nobody_takes_is_reported() {
+    is_reported("a_send_that_nobody_takes_is_reported", "chan send", || chan(0).send(1));
+}
+
+#[test]
+fn nil_channels_and_empty_selects_are_reported() {
+    is_reported("nil_channels_and_empty_selects_are_reported", "chan receive (nil chan)", || {
+        gort::Chan::<i32>::nil().recv();
+    });
+}
+
+#[test]
+fn an_empty_select_is_reported() {
+    is_reported("an_empty_select_is_reported", "select (no cases)", || select! {});
+}
+
+#[test]
+fn a_select_that_nobody_serves_is_reported() {
+    is_reported("a_select_that_nobody_serves_is_reported", "select", || {
+        let (a, b) = (chan::<i32>(0), chan::<i32>(0));
+        select! {
+            recv(a) -> _ => {},
+            send(b, 1) => {},
+        }
+    });
+}
+
+#[test]
+fn goroutines_that_wait_for_each_other_are_reported_and_listed() {
+    let test = "goroutines_that_wait_for_each_other_are_reported_and_listed";
+    in_child(test, &[], || {
+        let report = report_of(|| {
+            let (a, b) = (chan::<i32>(0), chan::<i32>(0));
+            go!(name = "other", first_receives(b.clone(), a.clone()));
+            a.recv();
+            b.send(1);
+        });
+        for report in report {
+            assert!(
+                report.contains("[chan receive]: \"main\"") && report.contains("[chan receive]: \"other\""),
+                "{report}"
+            );
+        }
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_wait_group_that_is_never_done_is_reported() {
+    is_reported("a_wait_group_that_is_never_done_is_reported", "sync.WaitGroup.Wait", || {
+        let wg = WaitGroup::new();
+        wg.add(1);
+        wg.wait();
+    });
+}
+
+#[test]
+fn a_join_of_one_that_waits_for_ever_is_reported() {
+    is_reported("a_join_of_one_that_waits_for_ever_is_reported", "join", || {
+        let _ = go!(|| chan::<i32>(0).recv()).join();
+    });
+}
+
+#[test]
+fn a_future_whose_waker_nobody_has_is_reported() {
+    is_reported("a_future_whose_waker_nobody_has_is_reported", "block on", || {
+        gort::block_on(std::future::pending())
+    });
+}
+
+#[test]
+fn a_locked_goroutine_that_waits_for_ever_is_reported() {
+    is_reported("a_locked_goroutine_that_waits_for_ever_is_reported", "chan receive", || {
+        let _mine = gort::lock_os_thread();
+        chan::<i32>(0).recv();
+    });
+}
+
+#[test]
+fn a_deadlock_after_a_hog_and_a_blocking_call_is_reported() {
+    is_reported("a_deadlock_after_a_hog_and_a_blocking_call_is_reported", "chan receive", || {
+        let ch = chan::<i32>(0);
+        for _ in 0..3 {
+            let ch = ch.clone();
+            go!(move || {
+                gort::blocking(|| thread::sleep(Duration::from_millis(50)));
+                thread::sleep(Duration::from_millis(50));
+                ch.recv();
+            });
+        }
+        ch.recv();
+    });
+}
+
+#[test]
+fn exit_prints_as_go_does_and_ends_with_2() {
+    in_child("exit_prints_as_go_does_and_ends_with_2", &[], || {
+        let rt = Runtime::builder().deadlock(Deadlock::Exit).build().unwrap();
+        rt.run(|| chan::<i32>(0).recv());
+    })
+    .with_status(2)
+    .says(1, "fatal error: all goroutines are asleep - deadlock!")
+    .says(1, "[chan receive]: \"main\"");
+}
+
+#[test]
+fn ignore_says_nothing() {
+    in_child("ignore_says_nothing", &[], || {
+        thread::spawn(|| {
+            let rt = Runtime::builder().deadlock(Deadlock::Ignore).build().unwrap();
+            rt.run(|| chan::<i32>(0).recv());
+        });
+        thread::sleep(A_WHILE);
+    })
+    .with_status(0)
+    .says(0, "deadlock");
+}
+
+#[test]
+fn what_the_caller_of_run_lent_is_not_touched_any_more() {
+    in_child("what_the_caller_of_run_lent_is_not_touched_any_more", &[], || {
+        for procs in [1, 2, 64] {
+            let rt = Runtime::builder().max_procs(procs).build().unwrap();
+            let ch = chan::<i32>(0);
+            let touched = AtomicBool::new(false);
+            let dead = catch_unwind(AssertUnwindSafe(|| {
+                rt.run(|| {
+                    gort::scope(|s| {
+                        s.go(|| {
+                            ch.recv();
+                            touched.store(true, SeqCst);
+                        });
+                        ch.recv();
+                        touched.store(true, SeqCst);
+                    });
+                })
+            }));
+            assert!(dead.unwrap_err().downcast_ref::<String>().unwrap().contains(MESSAGE));
+            // Nobody waits there any more.
+            assert_eq!(ch.try_send(1), Err(gort::TrySendError::Full(1)));
+            assert!(ch.try_close());
+            thread::sleep(Duration::from_millis(20));
+            assert!(!touched.load(SeqCst), "an abandoned goroutine ran");
+            assert_eq!(rt.num_goroutines(), 0);
+            // The runtime goes on.
+            assert_eq!(rt.run(|| go!(|| 7).join().unwrap()), 7);
+        }
+    })
+    .with_status(0);
+}
+
+#[test]
+fn of_nested_runs_the_innermost_panics_and_can_be_caught() {
+    in_child("of_nested_runs_the_innermost_panics_and_can_be_caught", &[], || {
+        let n = gort::run(|| {
+            let inner = catch_unwind(|| gort::run(|| chan::<i32>(0).recv()));
+            assert!(inner.unwrap_err().downcast_ref::<String>().unwrap().contains(MESSAGE));
+            7
+        });
+        assert_eq!(n, 7);
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_sleeping_timer_is_no_deadlock() {
+    returns("a_sleeping_timer_is_no_deadlock", || {
+        let ch = chan(0);
+        go!(sends_after(ch.clone(), || gort::time::sleep(A_WHILE)));
+        assert_eq!(ch.recv(), Some(1));
+        gort::time::after(A_WHILE).recv();
+    });
+}
+
+#[test]
+fn a_plain_thread_that_will_send_is_no_deadlock() {
+    returns("a_plain_thread_that_will_send_is_no_deadlock", || {
+        let ch = chan(0);
+        // It has not used the library before it does.
+        let sender = {
+            let ch = ch.clone();
+            thread::spawn(move || {
+                thread::sleep(A_WHILE);
+                ch.send(1);
+            })
+        };
+        assert_eq!(ch.recv(), Some(1));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn the_thread_that_made_the_channel_is_no_deadlock() {
+    in_child("the_thread_that_made_the_channel_is_no_deadlock", &[], || {
+        let ch = chan(0);
+        let runs = {
+            let ch = ch.clone();
+            thread::spawn(move || gort::run(|| ch.recv()))
+        };
+        thread::sleep(A_WHILE);
+        ch.send(1);
+        assert_eq!(runs.join().unwrap(), Some(1));
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_blocking_call_is_no_deadlock() {
+    returns("a_blocking_call_is_no_deadlock", || {
+        let ch = chan(0);
+        go!(sends_after(ch.clone(), || gort::blocking(|| thread::sleep(A_WHILE))));
+        assert_eq!(ch.recv(), Some(1));
+    });
+}
+
+#[test]
+fn a_thread_that_blocks_unannounced_is_no_deadlock() {
+    returns("a_thread_that_blocks_unannounced_is_no_deadlock", || {
+        let ch = chan(0);
+        go!(sends_after(ch.clone(), || thread::sleep(A_WHILE)));
+        assert_eq!(ch.recv(), Some(1));
+    });
+}
+
+#[test]
+fn a_waker_that_a_thread_holds_is_no_deadlock() {
+    returns("a_waker_that_a_thread_holds_is_no_deadlock", || {
+        let (waker, woken) = (Arc::new(Mutex::new(None::<Waker>)), Arc::new(AtomicBool::new(false)));
+        let holder = {
+            let (waker, woken) = (waker.clone(), woken.clone());
+            thread::spawn(move || {
+                thread::sleep(A_WHILE);
+                woken.store(true, SeqCst);
+                waker.lock().unwrap().take().unwrap().wake();
+            })
+        };
+        gort::block_on(poll_fn(|cx| {
+            *waker.lock().unwrap() = Some(cx.waker().clone());
+            if woken.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        holder.join().unwrap();
+    });
+}
+
+#[test]
+fn another_runtime_that_lives_is_no_deadlock() {
+    in_child("another_runtime_that_lives_is_no_deadlock", &[], || {
+        let other = Runtime::builder().build().unwrap();
+        let ch = chan(0);
+        other.go({
+            let ch = ch.clone();
+            move || {
+                gort::time::sleep(A_WHILE);
+                ch.send(1);
+            }
+        });
+        assert_eq!(gort::run(|| ch.recv()), Some(1));
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_deadlock_that_a_thread_leaves_behind_when_it_ends_is_reported() {
+    let test = "a_deadlock_that_a_thread_leaves_behind_when_it_ends_is_reported";
+    in_child(test, &[], || {
+        let ch = chan::<i32>(0);
+        let report = report_of(|| {
+            let user = thread::spawn(|| {
+                drop(chan::<i32>(0));
+                thread::sleep(A_WHILE);
+            });
+            ch.recv();
+            user.join().unwrap();
+        });
+        assert!(report.iter().all(|r| r.contains(MESSAGE)));
+    })
+    .with_status(0);
+}

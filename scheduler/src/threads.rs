@@ -1,0 +1,121 @@
+//! Which OS threads of the process could still wake a goroutine, as far as one can know (`proc::deadlock`).
+//!
+//! - **Ours**: Ms, sysmon and the like. What they do shows elsewhere.
+//! - **Users**: plain threads that have taken part in an operation. As long as one lives it may take part in another one;
+//!   unless it waits in `run` for its main goroutine.
+//! - Threads that were there before the library was first used, and have not used it: they have no handle to anything of ours,
+//!   unless one was sent to them. They do not count.
+//! - All others: a goroutine, or a user, may have started them with a handle that they will use later. Nobody knows.
+
+use crate::g::{G, Status, WaitReason};
+use crate::os::gettid;
+use parking_lot::Mutex;
+use std::fs;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Ours,
+    User(&'static G),
+}
+
+struct Threads {
+    /// Those that were there at first; `None` before the first use.
+    before: Option<Vec<libc::pid_t>>,
+    known: Vec<(libc::pid_t, Kind)>,
+}
+
+static THREADS: Mutex<Threads> = Mutex::new(Threads { before: None, known: Vec::new() });
+
+/// Who could still wake a goroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody.
+    None,
+    /// A thread that has used the library.
+    Users,
+    /// A thread of which nobody knows.
+    Unknown,
+}
+
+/// All threads of the process; `None` if the system does not say.
+fn all() -> Option<Vec<libc::pid_t>> {
+    let tasks = fs::read_dir("/proc/self/task").ok()?;
+    tasks.map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+impl Threads {
+    /// Notes who is there, at the first use of the library.
+    fn begin(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(all().unwrap_or_default());
+        }
+    }
+
+    fn position(&self, tid: libc::pid_t) -> Option<usize> {
+        self.known.iter().position(|known| known.0 == tid)
+    }
+}
+
+/// The library is used for the first time, or again.
+pub fn first_use() {
+    THREADS.lock().begin();
+}
+
+/// A thread of ours, until this is dropped on it.
+#[derive(Debug)]
+pub struct Ours(());
+
+impl Ours {
+    /// The calling thread is one of ours.
+    pub fn begin() -> Ours {
+        let mut threads = THREADS.lock();
+        threads.begin();
+        threads.known.push((gettid(), Kind::Ours));
+        Ours(())
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+/// The calling thread takes part in its first operation, with this G. False: it is one of ours.
+pub fn user_begins(gp: &'static G) -> bool {
+    let tid = gettid();
+    let mut threads = THREADS.lock();
+    threads.begin();
+    let new = threads.position(tid).is_none();
+    if new {
+        threads.known.push((tid, Kind::User(gp)));
+    }
+    new
+}
+
+/// The calling thread ends.
+pub fn end() {
+    let mut threads = THREADS.lock();
+    if let Some(at) = threads.position(gettid()) {
+        threads.known.swap_remove(at);
+    }
+}
+
+/// Who could still wake a goroutine, at some moment of the call.
+pub fn others() -> Others {
+    let threads = THREADS.lock();
+    let acts = |kind| match kind {
+        Kind::Ours => false,
+        Kind::User(gp) => gp.status() != Status::Waiting || gp.wait_reason() != WaitReason::Run,
+    };
+    if threads.known.iter().any(|known| acts(known.1)) {
+        return Others::Users;
+    }
+    let before = threads.before.as_deref().unwrap_or_default();
+    match all() {
+        Some(all) if all.iter().all(|tid| before.contains(tid) || threads.position(*tid).is_some()) => {
+            Others::None
+        }
+        _ => Others::Unknown,
+    }
+}
