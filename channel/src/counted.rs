@@ -21,6 +21,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ pub(crate) struct Counted<T, const ROLE: u64> {
 unsafe impl<T: Send, const ROLE: u64> Send for Counted<T, ROLE> {}
 // SAFETY: every operation takes `&self` and is made for many threads at once.
 unsafe impl<T: Send, const ROLE: u64> Sync for Counted<T, ROLE> {}
+// A panic leaves a channel as it is: no code of T runs under its lock.
+impl<T, const ROLE: u64> UnwindSafe for Counted<T, ROLE> {}
+impl<T, const ROLE: u64> RefUnwindSafe for Counted<T, ROLE> {}
 
 impl<T, const ROLE: u64> Counted<T, ROLE> {
     pub const NIL: Self = Counted { c: None, element: PhantomData };
