@@ -18,7 +18,9 @@ pub const ROWS: &[Row] = &[
     Row::new("create_goroutines_capture", "CreateGoroutinesCapture", create_goroutines_capture),
     Row::new("create_goroutines_single", "CreateGoroutinesSingle", create_goroutines_single),
     Row::new("wakeup_parallel_spinning_0", "WakeupParallelSpinning/0s", |b| wakeup_parallel(b, 0)),
+    Row::new("wakeup_parallel_spinning_5us", "WakeupParallelSpinning/5µs", |b| wakeup_parallel(b, 5)),
     Row::new("wakeup_parallel_spinning_10us", "WakeupParallelSpinning/10µs", |b| wakeup_parallel(b, 10)),
+    Row::new("wakeup_parallel_spinning_20us", "WakeupParallelSpinning/20µs", |b| wakeup_parallel(b, 20)),
     Row::new("wakeup_parallel_spinning_50us", "WakeupParallelSpinning/50µs", |b| wakeup_parallel(b, 50)),
     Row::new("matmult", "Matmult", matmult),
 ];

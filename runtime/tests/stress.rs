@@ -1,5 +1,5 @@
-//! Seeded stress: random graphs of goroutines, plain threads and channels, with select, deadlines and closes; every
-//! value is accounted for. The seed is printed by a failure, and `GORT_STRESS_SEED` runs it again;
+//! Seeded stress: random graphs of goroutines, plain threads and channels, with select, deadlines and closes, and in some rounds goroutines
+//! that compute, block, hold their threads and change the number of Ps; every value is accounted for. The seed is printed by a failure, and `GORT_STRESS_SEED` runs it again;
 //! `GORT_STRESS_SECS` says for how long to go on (a few seconds by default). Half of the rounds run with random ready order.
 
 mod common;
@@ -73,11 +73,18 @@ fn round(seed: u64) {
         })
         .collect();
     drop(rxs);
+    let disturbers: Vec<_> = (0..[0, 0, 3][rng.below(3)])
+        .map(|_| {
+            let seed = rng.next();
+            rt.go(move || disturb(Rng(seed)))
+        })
+        .collect();
     if matches!(cut, Cut::Close) {
         txs[rng.below(nchans)].close();
     }
     drop(txs);
     senders.into_iter().chain(receivers).for_each(Started::join);
+    disturbers.into_iter().for_each(|h| h.join().unwrap());
 
     assert_eq!(rt.shutdown_timeout(Duration::from_secs(20)), 0, "goroutines are left, seed {seed}");
     ledger.assert_settled();
@@ -88,6 +95,30 @@ fn round(seed: u64) {
         Cut::Never | Cut::Close => assert_eq!(sent, received, "seed {seed}"),
         // What was buffered when the last receiver went is dropped.
         Cut::ReceiversGo => assert!(received <= sent, "seed {seed}"),
+    }
+}
+
+/// Takes Ps away from the others, in every way there is.
+fn disturb(mut rng: Rng) {
+    for _ in 0..4 {
+        match rng.below(6) {
+            0 => gort::blocking(|| std::thread::sleep(Duration::from_millis(rng.below(3) as u64))),
+            1 => std::thread::sleep(Duration::from_millis(rng.below(25) as u64)),
+            2 => {
+                let until = Instant::now() + Duration::from_millis(rng.below(25) as u64);
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+            }
+            3 => _ = gort::set_max_procs(1 + rng.below(6)),
+            4 => {
+                let _mine = gort::lock_os_thread();
+                gort::time::sleep(Duration::from_micros(rng.below(500) as u64));
+                gort::yield_now();
+            }
+            // Ends with its thread locked, which is then never used again.
+            _ => drop(go!(|| std::mem::forget(gort::lock_os_thread())).join()),
+        }
     }
 }
 

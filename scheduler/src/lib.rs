@@ -23,6 +23,7 @@ compile_error!("gort runs on Linux on x86_64 and aarch64");
 
 #[cfg(not(loom))]
 pub mod config;
+pub mod doze;
 #[cfg(not(loom))]
 mod fork;
 pub mod g;

@@ -68,6 +68,23 @@ impl Sched {
         }
     }
 
+    /// As `locked::find`: an M with a P whose one goroutine waits passes the P on, and runs it when it is ready.
+    fn locked_m(&self, me: usize, n: usize) {
+        let m = &self.ms[me];
+        self.release_p();
+        for run in 0..n {
+            if m.home.lie_down() {
+                while m.home.is_empty() {
+                    m.note.sleep();
+                }
+            }
+            self.wait_for_p(me);
+            m.home.get_up();
+            assert_eq!(m.home.take(), Some((run, false)), "no other goroutine runs here");
+            self.release_p();
+        }
+    }
+
     fn stopm(&self, me: usize) {
         let m = &self.ms[me];
         self.idle.put_m(me);
@@ -92,15 +109,15 @@ impl Sched {
     }
 }
 
-fn check(model: impl Fn() + Sync + Send + 'static) {
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.check(model);
 }
 
 #[test]
 fn who_is_readied_for_an_m_that_falls_asleep_is_run() {
-    check(|| {
+    check(3, || {
         let sched = Sched::new(1);
         let m = {
             let sched = sched.clone();
@@ -115,7 +132,7 @@ fn who_is_readied_for_an_m_that_falls_asleep_is_run() {
 
 #[test]
 fn two_ms_with_work_of_their_own_share_one_p() {
-    check(|| {
+    check(3, || {
         let sched = Sched::new(2);
         let ms = [0, 1].map(|me| {
             let sched = sched.clone();
@@ -126,6 +143,29 @@ fn two_ms_with_work_of_their_own_share_one_p() {
         for m in ms {
             m.join().unwrap();
         }
+        assert_eq!((sched.idle.npidle(), sched.idle.nwanting()), (1, 0));
+    });
+}
+
+#[test]
+fn a_locked_m_runs_its_goroutine_whenever_that_is_readied() {
+    check(2, || {
+        let sched = Sched::new(2);
+        assert_eq!(sched.idle.get_p(), Some(0));
+        let locked = {
+            let sched = sched.clone();
+            thread::spawn(move || sched.locked_m(0, 2))
+        };
+        // Another M wants the P that is passed on.
+        let other = {
+            let sched = sched.clone();
+            thread::spawn(move || sched.m(1, 1))
+        };
+        sched.ready(0, 0);
+        sched.ready(1, 0);
+        sched.ready(0, 1);
+        locked.join().unwrap();
+        other.join().unwrap();
         assert_eq!((sched.idle.npidle(), sched.idle.nwanting()), (1, 0));
     });
 }

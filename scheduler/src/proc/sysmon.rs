@@ -13,22 +13,19 @@
 //! It looks every 20 µs after something happened, then less and less often: every 100 µs while a P is idle and another
 //! one works, so that a backlog is seen soon; every millisecond while a goroutine is in a blocking call or was asked to give
 //! way; every 10 ms while all work or none does. When all have been idle for a while it looks whether they will ever be woken
-//! (`deadlock`) and sleeps until a P gets busy, so an idle program uses no CPU.
+//! (`deadlock`) and sleeps until a P gets busy ([`Doze`]), so an idle program uses no CPU.
 //!
 //! **Hogs.** Each P that is taken from a goroutine that computes means one more thread. A program with thousands of such
 //! goroutines would end up with thousands of threads, which serve it no better than some. So from [`HOGS`] on that have not
 //! come back, the slice gets longer with their number squared: new ones are taken off ever more slowly.
-//!
-//! S1 (it does not sleep while a P is busy): sysmon: `asleep` is stored, fence, the idle count is read. An M that takes
-//! a P: the idle count is stored, fence, `asleep` is read. One of the two sees the other.
 
 use super::deadlock::{self, Verdict};
 use super::{handoffp, wake};
-use crate::note::Note;
+use crate::doze::Doze;
 use crate::os;
 use crate::p::P;
 use crate::sched::Sched;
-use crate::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::threads::Ours;
 use crate::time::clock::Nanos;
 use crate::tls_probe::Probe;
@@ -55,20 +52,14 @@ const HOGS: u64 = 64;
 /// What others see of sysmon.
 #[derive(Debug)]
 pub(crate) struct Sysmon {
-    note: Note,
-    asleep: AtomicBool,
+    doze: Doze,
     started: AtomicBool,
     pub(super) ended: AtomicBool,
 }
 
 impl Sysmon {
     pub(crate) fn new() -> Sysmon {
-        Sysmon {
-            note: Note::new(),
-            asleep: AtomicBool::new(false),
-            started: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-        }
+        Sysmon { doze: Doze::new(), started: AtomicBool::new(false), ended: AtomicBool::new(false) }
     }
 
     /// True if there is no sysmon that could still look at the scheduler.
@@ -76,29 +67,21 @@ impl Sysmon {
         !self.started.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire)
     }
 
-    /// If it sleeps for good, has it look around once more.
+    /// If it sleeps because all Ps are idle, has it look around once more.
     pub(crate) fn nudge(&self) {
-        // ORDERING: as in `p_is_busy`.
-        fence(Ordering::SeqCst);
-        if self.asleep.swap(false, Ordering::Relaxed) {
-            self.note.wakeup();
-        }
+        self.doze.rouse();
     }
 
     /// Has it look whether the scheduler has stopped.
     pub(super) fn wakeup(&self) {
-        self.note.wakeup();
+        self.doze.wakeup();
     }
 }
 
 /// An M has taken a P that was idle. Runs on g0.
 pub(super) fn p_is_busy(sched: &'static Sched) {
     let sysmon = &sched.sysmon;
-    // ORDERING: pairs with the fence in `deep_sleep` (S1).
-    fence(Ordering::SeqCst);
-    if sysmon.asleep.load(Ordering::Relaxed) && sysmon.asleep.swap(false, Ordering::Relaxed) {
-        sysmon.note.wakeup();
-    }
+    sysmon.doze.rouse();
     if !sysmon.started.load(Ordering::Relaxed) && !sysmon.started.swap(true, Ordering::AcqRel) {
         let thread = std::thread::Builder::new().name("gort-sysmon".to_owned());
         let probe = Probe::begin(&sched.config);
@@ -158,7 +141,7 @@ fn run(sched: &'static Sched) {
     let mut doubt = LONGEST;
     let mut quiet = 0;
     while !sched.stopped() {
-        sched.sysmon.note.sleep_until(Nanos::now().after(delay));
+        sched.sysmon.doze.nap(Nanos::now().after(delay));
         let nidle = sched.idle.npidle() as usize;
         if nidle == sched.max_procs() {
             quiet += 1;
@@ -171,8 +154,9 @@ fn run(sched: &'static Sched) {
                     }
                     Verdict::Alive | Verdict::Reported => Nanos::NEVER,
                 };
-                deep_sleep(sched, until);
-                if until == Nanos::NEVER || (sched.idle.npidle() as usize) < sched.max_procs() {
+                let all_idle = || sched.idle.npidle() as usize == sched.max_procs();
+                sched.sysmon.doze.sleep_while(|| all_idle() && !sched.stopped(), until);
+                if until == Nanos::NEVER || !all_idle() {
                     quiet = 0;
                     delay = SHORTEST;
                 }
@@ -290,21 +274,4 @@ fn slice(sched: &'static Sched) -> u64 {
     // Relaxed: a hint.
     let hogs = u64::from(sched.nhogs.load(Ordering::Relaxed)).max(HOGS);
     SLICE * hogs * hogs / (HOGS * HOGS)
-}
-
-/// Sleeps until a P gets busy, the scheduler stops, or the time has come.
-fn deep_sleep(sched: &'static Sched, until: Nanos) {
-    let sysmon = &sched.sysmon;
-    sysmon.asleep.store(true, Ordering::Relaxed);
-    // ORDERING: pairs with the fence in `p_is_busy` (S1), and with the one in `shutdown`.
-    fence(Ordering::SeqCst);
-    while sysmon.asleep.load(Ordering::Relaxed)
-        && sched.idle.npidle() as usize == sched.max_procs()
-        && !sched.stopped()
-    {
-        if !sysmon.note.sleep_until(until) {
-            break;
-        }
-    }
-    sysmon.asleep.store(false, Ordering::Relaxed);
 }
