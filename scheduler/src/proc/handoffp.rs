@@ -68,7 +68,7 @@ fn take(mp: &'static M, pp: &'static P, hog: bool) -> bool {
         let holds = mp.seems_to_hold(pp);
         if holds {
             // SAFETY: null or a G, whose memory is never freed. It gives way at its next operation.
-            if let Some(gp) = unsafe { pp.watched.curg.load(Ordering::Relaxed).as_ref() } {
+            if let Some(gp) = unsafe { pp.watched.curg.load(Ordering::Acquire).as_ref() } {
                 gp.preempt.store(true, Ordering::Relaxed);
             }
             mp.hogs.store(hog, Ordering::Relaxed);

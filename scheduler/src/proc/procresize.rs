@@ -66,7 +66,7 @@ fn press(sched: &'static Sched, n: usize) {
     for pp in sched.allp.iter().skip(n) {
         let w = &pp.watched;
         // SAFETY: null or a G, whose memory is never freed; one that has gone on gives way for nothing.
-        if let Some(gp) = unsafe { w.curg.load(Ordering::Relaxed).as_ref() } {
+        if let Some(gp) = unsafe { w.curg.load(Ordering::Acquire).as_ref() } {
             w.slice_over.store(true, Ordering::Relaxed);
             gp.preempt.store(true, Ordering::Relaxed);
             retake(sched, pp, false);

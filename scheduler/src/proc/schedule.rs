@@ -162,8 +162,9 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
     prefetch_next(gp);
     // Relaxed: read by the G itself, on this thread.
     gp.m.store(ptr::from_ref(mp).cast_mut(), Ordering::Relaxed);
-    // Relaxed: for sysmon, which may look late; G memory stays.
-    pp.watched.curg.store(ptr::from_ref(gp).cast_mut(), Ordering::Relaxed);
+    // ORDERING: Release, pairs with the Acquire in `sysmon::look`: who finds a G here finds one that has been made. It may
+    // look late; G memory stays.
+    pp.watched.curg.store(ptr::from_ref(gp).cast_mut(), Ordering::Release);
     // From here on the P may be taken, but while the goroutine is in the runtime itself.
     mp.handoff.exit();
     loop {

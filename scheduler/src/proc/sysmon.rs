@@ -200,7 +200,8 @@ fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> Seen {
         let w = &*pp.watched;
         let (switches, schedtick) = (w.switches.load(Ordering::Relaxed), w.schedtick.load(Ordering::Relaxed));
         // SAFETY: null or a G, whose memory is never freed; if it has gone on meanwhile it gives way for nothing.
-        let running = unsafe { w.curg.load(Ordering::Relaxed).as_ref() };
+        // ORDERING: Acquire, pairs with the Release in `schedule::run`.
+        let running = unsafe { w.curg.load(Ordering::Acquire).as_ref() };
         // Between two goroutines nothing runs for a moment; only a P that does not switch either is idle.
         let moved = last.switches != switches;
         if let Some(gp) = running

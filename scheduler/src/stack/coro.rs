@@ -8,6 +8,8 @@
 //! it (pool); for a bound one the M that moved the G from Runnable to Running has it (see `g`).
 
 use super::arena;
+#[cfg(gort_sanitize)]
+use super::class::usable;
 use super::class::{GUARD, slot_size};
 use crate::g::{self, G};
 use crate::sync::prefetch;
@@ -19,8 +21,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// Bytes at the end of a slot that belong to the [`StackHead`].
-pub const HEAD: usize = 64;
+/// Bytes at the end of a slot that belong to the [`StackHead`]. Coroutines that tell a sanitizer of their switches are
+/// larger.
+pub const HEAD: usize = if cfg!(gort_sanitize) { 128 } else { 64 };
 const _: () =
     assert!(size_of::<StackHead>() <= HEAD && HEAD.is_multiple_of(corosensei::stack::STACK_ALIGNMENT));
 
@@ -168,7 +171,10 @@ impl Stack {
     /// as it is: it stands between two goroutines, and owns nothing.
     pub fn retire(self) -> usize {
         debug_assert!(self.head().g.get().is_null(), "a G is bound to the stack");
-        self.0.as_ptr() as usize + HEAD - slot_size(self.class())
+        let start = self.0.as_ptr() as usize + HEAD - slot_size(self.class());
+        #[cfg(gort_sanitize)]
+        sanitizer_forget(start + GUARD, usable(self.class()));
+        start
     }
 
     /// The size class.
@@ -214,6 +220,17 @@ impl Stack {
         // SAFETY: the caller runs on this stack, so its coroutine has set the yielder.
         unsafe { (*self.head().yielder.get()).suspend(why) }
     }
+}
+
+/// Tells the sanitizer that nobody is on this stack any more: it may have marks of the forgotten coroutine's frames, which the
+/// next user of the memory would be reported for, or a fiber. (`.ci/sanitizers/fibers.c` has the same name for TSan.)
+#[cfg(gort_sanitize)]
+fn sanitizer_forget(limit: usize, len: usize) {
+    unsafe extern "C" {
+        fn __asan_unpoison_memory_region(at: *const u8, len: usize);
+    }
+    // SAFETY: the range is a free stack's.
+    unsafe { __asan_unpoison_memory_region(limit as *const u8, len) };
 }
 
 /// The coroutine's whole life.
