@@ -5,7 +5,9 @@ mod builder;
 mod global;
 mod go;
 mod go_macro;
+pub mod runtime;
 mod scope;
+mod sigquit;
 pub mod sync;
 pub mod time;
 

@@ -5,6 +5,7 @@
 //! - A P whose switch counter stood still between two looks while goroutines wait in its queue, with another P idle:
 //!   wakes a thief. This is what bounds the wait behind a goroutine that computes (`wake`).
 //! - Timers that are due while every M is busy: fires them.
+//! - The seconds that parks are stamped with ([`Nanos::note`]): keeps them fresh.
 //!
 //! It looks every 20 µs after something happened, then less and less often: every 100 µs while a P is idle and another
 //! one works, so that a backlog is seen soon; every 10 ms while all work or none does. When all have been idle for
@@ -137,6 +138,7 @@ fn run(sched: &'static Sched) {
 /// Looks at every P once. True if it woke an M.
 fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> bool {
     let now = Nanos::now();
+    now.note();
     let mut stuck = false;
     for (pp, last) in sched.allp.iter().zip(looks) {
         let w = &*pp.watched;
