@@ -2,15 +2,29 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A function in which a frame is; for inlined ones there are several to a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Symbol {
-    /// Its path without the hash, as far as the program's symbols say.
+    /// Its path without the hash, as far as the program's symbols say; with little debug information without its modules.
     pub name: String,
     /// The source file and the line in it.
     pub at: Option<String>,
+    kind: Kind,
+}
+
+/// Whose a function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    User,
+    /// The runtime's own, but for the facade, whose names users know.
+    Inside,
+    /// What runs the goroutine's closure: `Body::run` in `newproc`.
+    Body,
+    /// The standard library's.
+    Glue,
 }
 
 /// Answers, kept for the time of a dump.
@@ -27,9 +41,9 @@ impl Symbols {
             self.known.entry(pc).or_insert_with(|| resolve(pc));
         }
         let all: Vec<&Symbol> = pcs.iter().flat_map(|pc| &self.known[pc]).collect();
-        let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
-        for symbol in &all[shown(&names)] {
-            let Symbol { name, at } = symbol;
+        let kinds: Vec<Kind> = all.iter().map(|s| s.kind).collect();
+        for symbol in &all[shown(&kinds)] {
+            let Symbol { name, at, .. } = symbol;
             let _ = match at {
                 Some(at) => writeln!(out, "{name}(...)\n\t{at}"),
                 None => writeln!(out, "{name}(...)"),
@@ -48,15 +62,15 @@ fn resolve(pc: usize) -> Vec<Symbol> {
         // it as well.
         backtrace::resolve(std::ptr::without_provenance_mut(pc), |symbol| {
             let Some(name) = symbol.name() else { return };
-            let at = symbol.filename().map(|file| match symbol.lineno() {
-                Some(line) => format!("{}:{line}", file.display()),
-                None => file.display().to_string(),
-            });
-            found.push(Symbol { name: format!("{name:#}"), at });
+            let name = format!("{name:#}");
+            let file = symbol.filename().map(|file| file.display().to_string());
+            let kind = kind(&name, file.as_deref());
+            let at = file.map(|file| symbol.lineno().map_or(file.clone(), |line| format!("{file}:{line}")));
+            found.push(Symbol { name, at, kind });
         });
     }));
     if found.is_empty() {
-        found.push(Symbol { name: place(pc), at: None });
+        found.push(Symbol { name: place(pc), at: None, kind: Kind::User });
     }
     found
 }
@@ -77,16 +91,34 @@ fn place(pc: usize) -> String {
     }
 }
 
-/// Of the functions of a stack, innermost first, those that are shown: without the insides of the runtime in which the goroutine
-/// waits, and without what is below its body. All, if nothing else were left.
-fn shown(names: &[&str]) -> std::ops::Range<usize> {
-    let root = names.iter().rposition(|name| is_body(name)).unwrap_or(names.len());
-    let end =
-        names[..root].iter().rposition(|name| !is_inside(name) && !is_glue(name)).map_or(0, |last| last + 1);
-    // Calls of std's own between frames of ours are ours, too.
-    let waits = names[..end].iter().take_while(|name| is_inside(name) || is_glue(name)).count();
-    let start = names[..waits].iter().rposition(|name| is_inside(name)).map_or(0, |last| last + 1);
-    if start < end { start..end } else { 0..names.len() }
+/// Of the functions of a stack, innermost first, those that are shown: without the insides of the runtime in which the
+/// goroutine waits, and without what is below its body. All, if nothing else were left.
+fn shown(kinds: &[Kind]) -> Range<usize> {
+    let root = kinds.iter().rposition(|&kind| kind == Kind::Body).unwrap_or(kinds.len());
+    let end = kinds[..root].iter().rposition(|&kind| kind == Kind::User).map_or(0, |last| last + 1);
+    // Functions of std between frames of ours are ours, too.
+    let waits = kinds[..end].iter().take_while(|&&kind| kind != Kind::User).count();
+    let start = kinds[..waits].iter().rposition(|&kind| kind != Kind::Glue).map_or(0, |last| last + 1);
+    if start < end { start..end } else { 0..kinds.len() }
+}
+
+/// Whose a function is: by its path, or, where debug information leaves that out, by its file.
+fn kind(name: &str, file: Option<&str>) -> Kind {
+    let krate = match name.split_once("::") {
+        Some((before, _))
+            if !before.contains("{closure") && !before.trim_start_matches('<').contains('<') =>
+        {
+            Some(crate_of(name))
+        }
+        _ => None,
+    };
+    let krate = krate.or_else(|| file.and_then(crate_of_file)).unwrap_or_else(|| crate_of(name));
+    match krate {
+        "gort_scheduler" if is_body(name, file) => Kind::Body,
+        "gort_scheduler" | "gort_channel" | "corosensei" => Kind::Inside,
+        "core" | "std" | "alloc" | "__rust_try" => Kind::Glue,
+        _ => Kind::User,
+    }
 }
 
 /// The crate of a function's path, or of the type whose method it is.
@@ -96,17 +128,28 @@ fn crate_of(name: &str) -> &str {
     path.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or(path)
 }
 
-/// What runs the goroutine's closure: `Body::run` in `newproc`.
-fn is_body(name: &str) -> bool {
-    crate_of(name) == "gort_scheduler" && name.contains("newproc::Body<") && name.ends_with(">::run")
+/// The crate of a source file, if it is one of those that matter here.
+fn crate_of_file(file: &str) -> Option<&'static str> {
+    // As the compiler names the standard library's files, without and with its sources installed.
+    if file.starts_with("/rustc/") || file.contains("/rustlib/src/rust/library/") {
+        return Some("std");
+    }
+    if file.contains("/corosensei-") {
+        return Some("corosensei");
+    }
+    // Our crates lie side by side, in the workspace as in a registry.
+    let ours = env!("CARGO_MANIFEST_DIR");
+    let beside = ours.rsplit_once("scheduler").map(|(before, after)| format!("{before}channel{after}"));
+    let is_in = |dir: &str| file.strip_prefix(dir).is_some_and(|rest| rest.starts_with("/src/"));
+    if is_in(ours) {
+        return Some("gort_scheduler");
+    }
+    beside.filter(|dir| is_in(dir)).map(|_| "gort_channel")
 }
 
-fn is_inside(name: &str) -> bool {
-    matches!(crate_of(name), "gort_scheduler" | "gort_channel" | "corosensei")
-}
-
-fn is_glue(name: &str) -> bool {
-    matches!(crate_of(name), "core" | "std" | "alloc" | "__rust_try")
+fn is_body(name: &str, file: Option<&str>) -> bool {
+    (name.contains("newproc::Body<") && name.ends_with(">::run"))
+        || (name.starts_with("run<") && file.is_some_and(|f| f.ends_with("proc/newproc.rs")))
 }
 
 #[cfg(test)]
@@ -114,7 +157,8 @@ mod tests {
     use super::*;
 
     fn of<'a>(names: &[&'a str]) -> Vec<&'a str> {
-        names[shown(names)].to_vec()
+        let kinds: Vec<Kind> = names.iter().map(|name| kind(name, None)).collect();
+        names[shown(&kinds)].to_vec()
     }
 
     const ROOT: [&str; 4] = [
@@ -155,10 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn a_function_without_a_path_is_known_by_its_file() {
+        let here = |file: &str| format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR"));
+        let kind_in = |name, file: &str| kind(name, Some(file));
+        assert_eq!(kind_in("gopark", &here("proc/park.rs")), Kind::Inside);
+        assert_eq!(kind_in("run<app::main::{closure_env#0}, ()>", &here("proc/newproc.rs")), Kind::Body);
+        assert_eq!(
+            kind_in("call_once<app::A, ()>", "/rustc/0123/library/core/src/ops/function.rs"),
+            Kind::Glue
+        );
+        assert_eq!(kind_in("{closure#0}<app::A>", "/home/me/app/src/main.rs"), Kind::User);
+        assert_eq!(kind_in("worker", "/home/me/app/src/main.rs"), Kind::User);
+        assert_eq!(kind_in("recv", &here("x.rs").replace("scheduler", "channel")), Kind::Inside);
+    }
+
+    #[test]
     fn a_function_is_found_by_an_address_in_it() {
         let pc = of as *const () as usize + 1;
         let found = resolve(pc);
         assert!(found.iter().any(|s| s.name.contains("symbols::tests::of")), "{found:?}");
-        assert_eq!(resolve(1), [Symbol { name: "0x1".to_owned(), at: None }]);
+        assert_eq!(resolve(1)[0].name, "0x1");
     }
 }
