@@ -317,7 +317,7 @@ fn a_hundred_thousand_goroutines_take_seconds_and_little_memory() {
             let (took, grown) = (start.elapsed(), memory("VmHWM").saturating_sub(before));
             assert_eq!(count_of(&text, line), MANY);
             eprintln!("it took {took:?} and {grown} bytes");
-            assert!(took < Duration::from_secs(20), "it took {took:?}");
+            assert!(took < Duration::from_secs(60), "it took {took:?}");
             assert!(grown < 16 << 20, "it took {grown} bytes");
             ch.close();
             assert!(few.into_iter().chain(many).all(|h| h.join().unwrap()));

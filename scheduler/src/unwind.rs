@@ -19,13 +19,18 @@ use crate::stack::coro::{HEAD, Mark};
 use crate::stack::record::{Record, WORDS};
 use crate::sync::atomic::{Ordering, fence};
 use framehop::{
-    CacheNative, ExplicitModuleSectionInfo, Module, UnwindRegsNative, Unwinder as _, UnwinderNative,
+    CacheNative, ExplicitModuleSectionInfo, FrameAddress, Module, UnwindRegsNative, Unwinder as _,
+    UnwinderNative,
 };
 use std::ops::Range;
 use std::ptr;
 
 /// Frames of a stack that are looked at, from the top; as many as Go prints.
 pub(crate) const MAX_FRAMES: usize = 100;
+
+/// Bytes at the end of a stack in which only the coroutine's root has its frame. What is beyond it is the M's, and how to get there
+/// takes an expression that is evaluated anew each time.
+const ROOT: usize = 64;
 
 /// The bytes of a loaded module.
 type Bytes = &'static [u8];
@@ -112,12 +117,19 @@ impl Unwinder {
     /// [`MAX_FRAMES`].
     pub(crate) fn walk(&mut self, record: &Record, stack: &Range<usize>, pcs: &mut Vec<usize>) {
         let mut read = |at: u64| read_word(stack, at as usize).map(|word| word as u64).ok_or(());
-        let regs = self.registers(record);
-        let mut frames = self.native.iter_frames(record.pc as u64, regs, &mut self.cache, &mut read);
-        while pcs.len() < MAX_FRAMES {
-            // At the root the parent's stack comes next, which is not within bounds: an end like any other.
-            let Ok(Some(frame)) = frames.next() else { return };
+        let mut regs = self.registers(record);
+        let mut frame = FrameAddress::from_instruction_pointer(record.pc as u64);
+        loop {
             pcs.push(frame.address() as usize);
+            if pcs.len() == MAX_FRAMES || regs.sp() as usize + ROOT >= stack.end {
+                return;
+            }
+            let Ok(Some(back)) = self.native.unwind_frame(frame, &mut regs, &mut self.cache, &mut read)
+            else {
+                return;
+            };
+            let Some(caller) = FrameAddress::from_return_address(back) else { return };
+            frame = caller;
         }
     }
 
