@@ -227,7 +227,7 @@ fn a_goroutine_that_is_to_be_run_shows_where_it_will_go_on() {
 #[test]
 #[ignore = "takes more than a minute"]
 fn a_wait_of_a_minute_is_told() {
-    at_each_size(|| {
+    at_size(2, || {
         let ch = chan(0);
         let for_it = ch.clone();
         let h = go!(move || receives(&for_it));
