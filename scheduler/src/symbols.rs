@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -27,10 +28,13 @@ enum Kind {
     Glue,
 }
 
+/// A map without random keys, which would be a thread-local's; nobody chooses what is looked up here.
+pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
 /// Answers, kept for the time of a dump.
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
-    known: HashMap<usize, Vec<Symbol>>,
+    known: Map<usize, Vec<Symbol>>,
 }
 
 impl Symbols {

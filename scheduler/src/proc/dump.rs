@@ -16,11 +16,11 @@ use crate::g::{G, GoroutineId, Status};
 use crate::gpool;
 use crate::stack::current_head;
 use crate::stack::record::Record;
-use crate::symbols::Symbols;
+use crate::symbols::{Map, Symbols};
 use crate::sync::atomic::Ordering;
 use crate::time::clock::Nanos;
 use crate::unwind::{self, MAX_FRAMES, Parked, Unwinder};
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::fmt::{self, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -190,8 +190,8 @@ impl Dump {
                 now: Nanos::now().seconds(),
                 unwinder: Unwinder::new(),
                 pcs: Vec::with_capacity(MAX_FRAMES),
-                stacks: HashMap::new(),
-                groups: HashMap::new(),
+                stacks: Map::default(),
+                groups: Map::default(),
             };
             gpool::for_each(|gp| capture.add(gp));
             capture.finish()
@@ -248,8 +248,8 @@ struct Capture {
     /// The stack that is being looked at.
     pcs: Vec<usize>,
     /// Each different stack, and its number.
-    stacks: HashMap<Box<[usize]>, u32>,
-    groups: HashMap<Key, Group>,
+    stacks: Map<Box<[usize]>, u32>,
+    groups: Map<Key, Group>,
 }
 
 impl Capture {
