@@ -1,6 +1,7 @@
 //! [`Runtime`]: a scheduler of one's own, beside the global one.
 
 use crate::go::{JoinHandle, spawn_unchecked, spawn_with};
+use crate::sigquit::{self, Watch};
 use gort_scheduler::config::{Config, Deadlock, Migration, PanicPolicy};
 use gort_scheduler::g::Bound;
 use gort_scheduler::proc::newproc::{Deadlocked, Options};
@@ -31,6 +32,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Runtime {
     sched: &'static Sched,
+    /// There while SIGQUIT is to write a dump for this runtime.
+    watch: Option<Watch>,
 }
 
 /// The settings of a [`Runtime`]. From [`Runtime::builder`].
@@ -38,6 +41,7 @@ pub struct Runtime {
 #[must_use]
 pub struct RuntimeBuilder {
     config: Config,
+    dump_on_sigquit: bool,
 }
 
 impl RuntimeBuilder {
@@ -160,21 +164,37 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Whether SIGQUIT (Ctrl-\\ in a terminal, `kill -QUIT`) writes [all goroutines with their stacks](crate::runtime::dump)
+    /// to stderr: not by default. The process goes on, where a Go program would end.
+    ///
+    /// This holds as long as any runtime that was built so exists; after that the signal ends the process as it would have without.
+    /// The dump is of all runtimes of the process.
+    ///
+    /// ```
+    /// let rt = gort::Runtime::builder().dump_on_sigquit(true).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn dump_on_sigquit(mut self, yes: bool) -> RuntimeBuilder {
+        self.dump_on_sigquit = yes;
+        self
+    }
+
     /// Starts the runtime. OS threads are made when there is work for them.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` naming the setting that is out of range.
+    /// `InvalidInput` naming the setting that is out of range. With [`dump_on_sigquit`](Self::dump_on_sigquit), the system's error
+    /// if there is no pipe or thread to be had.
     ///
     /// ```
     /// let err = gort::Runtime::builder().stack_size(1).build().unwrap_err();
     /// assert!(err.to_string().contains("stack size of 1 bytes"));
     /// ```
     pub fn build(self) -> io::Result<Runtime> {
-        match Sched::start(self.config) {
-            Ok(sched) => Ok(Runtime { sched }),
-            Err(e) => Err(io::Error::new(io::ErrorKind::InvalidInput, e)),
-        }
+        let invalid = |e| io::Error::new(io::ErrorKind::InvalidInput, e);
+        self.config.check().map_err(invalid)?;
+        let watch = if self.dump_on_sigquit { Some(sigquit::watch()?) } else { None };
+        Sched::start(self.config).map(|sched| Runtime { sched, watch }).map_err(invalid)
     }
 }
 
@@ -190,7 +210,7 @@ impl Runtime {
     }
 
     pub(crate) fn over(sched: &'static Sched) -> Runtime {
-        Runtime { sched }
+        Runtime { sched, watch: None }
     }
 
     pub(crate) fn sched(&self) -> &'static Sched {
@@ -274,10 +294,12 @@ impl Runtime {
     /// assert_eq!(rt.shutdown_timeout(Duration::from_millis(100)), 1);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn shutdown_timeout(self, d: Duration) -> usize {
-        let sched = self.sched;
+    pub fn shutdown_timeout(mut self, d: Duration) -> usize {
+        let (sched, watch) = (self.sched, self.watch.take());
         std::mem::forget(self);
-        end(sched, d)
+        let left = end(sched, d);
+        drop(watch);
+        left
     }
 }
 

@@ -7,7 +7,9 @@ mod global;
 mod go;
 mod go_macro;
 mod os_thread;
+pub mod runtime;
 mod scope;
+mod sigquit;
 pub mod sync;
 pub mod time;
 

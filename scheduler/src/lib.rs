@@ -54,6 +54,8 @@ pub mod runq;
 pub mod sched;
 #[cfg(not(loom))]
 mod stack;
+#[cfg(not(loom))]
+mod symbols;
 pub mod sync;
 #[cfg(not(loom))]
 mod thread;
@@ -63,6 +65,8 @@ pub mod throw;
 pub mod time;
 #[cfg(not(loom))]
 mod tls_probe;
+#[cfg(not(loom))]
+mod unwind;
 
 #[cfg(not(loom))]
 pub use stack::class::{DEFAULT_STACK, MAX_STACK, MIN_STACK, StackSizeError, class_of};

@@ -17,6 +17,7 @@ use crate::p::P;
 use crate::proc::Commit;
 use crate::runq::Gp;
 use crate::sched::Sched;
+use crate::stack::record::Record;
 use crate::stack::{Switch, overflow};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::threads::Ours;
@@ -224,6 +225,12 @@ impl M {
     #[inline]
     pub(crate) unsafe fn switch_to_g0(gp: &'static G, why: Switch) {
         let stack = gp.stack().expect("a running goroutine has a stack");
+        // Kept in this frame until the goroutine is back. A call on g0 needs none: the goroutine goes on running.
+        let record;
+        if why != Switch::OnG0 {
+            record = Record::here();
+            stack.leave(&record);
+        }
         // SAFETY: we run on it.
         unsafe { stack.suspend(why) };
     }

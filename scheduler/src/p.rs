@@ -220,7 +220,10 @@ impl P {
 
     /// Begins a window of the estimate afresh: the P was idle.
     pub(crate) fn restart_window(&self, owned: &mut Owned) {
-        owned.window = (Nanos::now(), 0);
+        let now = Nanos::now();
+        // It may be the first P to work for long, before sysmon has had a look.
+        now.note();
+        owned.window = (now, 0);
     }
 }
 

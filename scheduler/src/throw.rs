@@ -6,7 +6,7 @@
 //! - What one goroutine can be blamed for is an ordinary `panic!`.
 //!
 //! Both write with `write(2)`: they work on a goroutine's stack, on g0 and in a signal handler, take no lock and read
-//! no thread-local.
+//! no thread-local. But for the goroutines' stacks that `fatal` prints: those it makes on g0, and not in a signal handler.
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,7 @@ pub fn throw(message: fmt::Arguments<'_>) -> ! {
     std::process::abort()
 }
 
-/// Ends the process, exit status 2, after the message and the list of goroutines.
+/// Ends the process, exit status 2, after the message and the goroutines with their stacks.
 #[cold]
 #[inline(never)]
 pub fn fatal(message: fmt::Arguments<'_>) -> ! {
@@ -56,7 +56,7 @@ pub fn fatal(message: fmt::Arguments<'_>) -> ! {
     }
     report(format_args!("fatal error: {message}\n"));
     #[cfg(not(loom))]
-    crate::proc::dump(&mut Stderr);
+    crate::proc::last_words(&mut Stderr);
     // SAFETY: _exit runs no handlers, so it is sound on any stack, whatever locks are held.
     unsafe { libc::_exit(2) }
 }

@@ -16,7 +16,8 @@ pub(crate) mod sysmon;
 pub mod waiting;
 mod wake;
 
-pub use dump::{dump, goroutines};
+pub(crate) use dump::last_words;
+pub use dump::{Dump, GoroutineInfo, dump, goroutines};
 pub use newproc::{Goroutine, try_spawn};
 pub use park::{getg, gopark, goready, gosched, preempt_check, preempt_point};
 pub(crate) use park::{getm, systemstack};

@@ -9,6 +9,7 @@
 //! - A P whose switch counter stood still between two looks while goroutines wait in its queue, with another P idle:
 //!   wakes a thief. This is what bounds the wait behind a goroutine that computes (`wake`).
 //! - Timers that are due while every M is busy: fires them.
+//! - The seconds that parks are stamped with ([`Nanos::note`]): keeps them fresh.
 //!
 //! It looks every 20 µs after something happened, then less and less often: every 100 µs while a P is idle and another
 //! one works, so that a backlog is seen soon; every millisecond while a goroutine is in a blocking call or was asked to give
@@ -195,6 +196,7 @@ fn run(sched: &'static Sched) {
 fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> Seen {
     let now = Nanos::now();
     let mut seen = Seen::default();
+    now.note();
     let mut stuck = false;
     for (pp, last) in sched.allp.iter().zip(looks) {
         let w = &*pp.watched;

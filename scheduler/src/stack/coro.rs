@@ -6,12 +6,18 @@
 //!
 //! Ownership: `resume` needs the exclusive right to the stack. Whoever holds a `Stack` that is not bound to a G has
 //! it (pool); for a bound one the M that moved the G from Runnable to Running has it (see `g`).
+//!
+//! Who leaves a stack to come back later leaves a [`Record`] of its registers in its frame, and says in the head where it is,
+//! so that others can walk the stack meanwhile (`unwind`). A record is good from the G's change to Waiting or Runnable
+//! until its change to Running.
 
 use super::arena;
 #[cfg(gort_sanitize)]
 use super::class::usable;
 use super::class::{GUARD, slot_size};
+use super::record::Record;
 use crate::g::{self, G};
+use crate::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use crate::sync::prefetch;
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CoroStack, StackPointer};
@@ -57,6 +63,21 @@ pub struct StackHead {
     yielder: Cell<*const Yielder<(), Switch>>,
     coroutine: UnsafeCell<MaybeUninit<Coroutine<(), Switch, (), Slot>>>,
     class: u8,
+    /// How often a record was left, so that who walks the stack sees that it was in use meanwhile. Written by whoever runs
+    /// on the stack.
+    parks: AtomicU16,
+    /// The last record's distance from the head; 0 before the first. Written as `parks` is.
+    record: AtomicU32,
+}
+
+/// Where a stack's last record is; equal ones are the same record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    parks: u16,
+    /// Where the slot's usable part ends.
+    pub top: usize,
+    /// Where the record is. In a slot that has changed hands meanwhile it may be anything.
+    pub record: usize,
 }
 
 impl StackHead {
@@ -145,6 +166,8 @@ impl Stack {
                 yielder: Cell::new(std::ptr::null()),
                 coroutine: UnsafeCell::new(MaybeUninit::new(coroutine)),
                 class,
+                parks: AtomicU16::new(0),
+                record: AtomicU32::new(0),
             });
             Stack(NonNull::new_unchecked(head))
         }
@@ -193,6 +216,30 @@ impl Stack {
         for line in 0..PARKED_LINES {
             prefetch(self.0.as_ptr().cast::<u8>().wrapping_sub(64 * line));
         }
+    }
+
+    /// Says where the goroutine that is about to leave the stack has its record.
+    #[inline(always)]
+    pub fn leave(self, record: &Record) {
+        let head = self.head();
+        // Exposed, because it is read through an address that was computed (`unwind`).
+        let at = (&raw const *record).expose_provenance();
+        let below = self.0.as_ptr() as usize - at;
+        // Relaxed: only who runs on the stack writes; readers are ordered by the status that follows (`casgstatus`).
+        head.parks.store(head.parks.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        head.record.store(below as u32, Ordering::Relaxed);
+    }
+
+    /// Where the last record is, if one was ever left. For whoever looks at a goroutine that may go on at any moment.
+    pub fn mark(self) -> Option<Mark> {
+        // The slot may be another's by now, even free: then its head is a former one, or zeros; it is mapped in any case.
+        let head = self.0.as_ptr();
+        // SAFETY: these words of the head are atomic for all, and the memory stays mapped.
+        let (parks, below) = unsafe {
+            ((*head).parks.load(Ordering::Relaxed), (*head).record.load(Ordering::Relaxed) as usize)
+        };
+        let top = head as usize;
+        (below != 0).then(|| Mark { parks, top, record: top.wrapping_sub(below) })
     }
 
     /// Switches onto the stack until its goroutine switches off.

@@ -10,6 +10,7 @@
 //! - [`arena`] reserves address space, cuts it into slots and says how many goroutines may have one.
 //! - [`mapping`]: the calls to the kernel.
 //! - [`coro`] runs a corosensei coroutine in a slot, and holds the [`coro::StackHead`] at the slot's end.
+//! - [`record`]: what a goroutine that leaves its stack leaves there of its registers.
 //! - [`overflow`] reports a goroutine that has run into its guard.
 //! - [`pool`] keeps free stacks; [`scavenge`] gives back the memory of those that nobody needs.
 //!
@@ -23,6 +24,7 @@ pub mod coro;
 mod mapping;
 pub mod overflow;
 pub mod pool;
+pub mod record;
 mod runs;
 mod scavenge;
 

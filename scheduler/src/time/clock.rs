@@ -1,5 +1,7 @@
 //! The monotonic clock as one number (Go's `nanotime`).
 
+use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A point of the system's monotonic clock, in nanoseconds. [`Nanos::NEVER`] lies after all others.
@@ -37,6 +39,33 @@ impl Nanos {
             tv_sec: (self.0 / 1_000_000_000) as libc::time_t,
             tv_nsec: (self.0 % 1_000_000_000) as libc::c_long,
         })
+    }
+}
+
+/// The seconds of the clock when somebody last read it ([`Nanos::note`]). On a line of its own: every park reads it.
+static SECONDS: CachePadded<AtomicU32> = CachePadded::new(AtomicU32::new(0));
+
+/// The clock's seconds, a little late, without reading the clock. While any P works sysmon keeps them fresh.
+#[inline(always)]
+pub fn coarse_seconds() -> u32 {
+    // Relaxed: a number for reports.
+    SECONDS.load(Ordering::Relaxed)
+}
+
+impl Nanos {
+    /// Whole seconds.
+    #[inline]
+    pub fn seconds(self) -> u32 {
+        (self.0 / 1_000_000_000) as u32
+    }
+
+    /// Lets [`coarse_seconds`] know of a time that was just read.
+    #[inline]
+    pub fn note(self) {
+        // Relaxed: a number for reports; a store in vain would take the line from all who read it.
+        if SECONDS.load(Ordering::Relaxed) != self.seconds() {
+            SECONDS.store(self.seconds(), Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,0 +1,542 @@
+//! The dump of all goroutines: what it says of each, what it costs, and that it disturbs nobody.
+//!
+//! Functions are looked for without their modules, which builds with little debug information do not name.
+
+mod common;
+
+use common::child::{in_child, limit, memory};
+use common::{at_each_size, at_size, builder, eventually, until_parked};
+use gort::{Chan, JoinHandle, chan, go, goroutine_id, select, yield_now};
+use gort_scheduler::proc::goroutines;
+use gort_scheduler::throw::fatal;
+use std::fmt::Display;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The text of a dump.
+fn dump() -> String {
+    let mut text = Vec::new();
+    gort::runtime::dump(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// The part of a dump that is about a goroutine.
+#[track_caller]
+fn part(text: &str, id: impl Display) -> &str {
+    let header = format!("goroutine {id} [");
+    let mut parts = text.split("\n\n").filter(|part| part.lines().any(|l| l.starts_with(&header)));
+    let part = parts.next().unwrap_or_else(|| panic!("no goroutine {id} in:\n{text}"));
+    assert!(parts.next().is_none(), "goroutine {id} more than once in:\n{text}");
+    part
+}
+
+/// Says that the text has these, in this order.
+#[track_caller]
+fn in_order(text: &str, what: &[&str]) {
+    let mut rest = text;
+    for what in what {
+        let at = rest.find(what).unwrap_or_else(|| panic!("no {what:?} in its place in:\n{text}"));
+        rest = &rest[at + what.len()..];
+    }
+}
+
+/// How many goroutines of a dump were spawned at a line of this file.
+fn count_of(text: &str, line: u32) -> usize {
+    let here = format!("\tspawned at {}:{line}:", file!());
+    let parts = text.split("\n\n").filter(|part| part.contains(&here));
+    parts
+        .map(|part| match part.split_once("stack, ") {
+            Some((_, all)) => all.trim_end_matches(" in all").parse().unwrap(),
+            None => part.lines().filter(|l| l.starts_with("goroutine ")).count(),
+        })
+        .sum()
+}
+
+/// Waits until so many goroutines of a line wait for this reason.
+fn until_all_parked(n: usize, line: u32, reason: &str) {
+    eventually(&format!("{n} wait"), || {
+        let of_line = |g: &&_| {
+            let g: &gort_scheduler::proc::GoroutineInfo = g;
+            g.state == reason && g.spawned_at.is_some_and(|at| at.file() == file!() && at.line() == line)
+        };
+        goroutines().iter().filter(of_line).count() == n
+    });
+}
+
+// Functions that are told apart in a stack: never inlined, and with something left to do when they are back.
+
+#[inline(never)]
+fn the_caller<T>(waits: fn(&Chan<i32>) -> T, ch: &Chan<i32>) -> T {
+    black_box(the_middle(waits, ch))
+}
+
+#[inline(never)]
+fn the_middle<T>(waits: fn(&Chan<i32>) -> T, ch: &Chan<i32>) -> T {
+    black_box(waits(ch))
+}
+
+#[inline(never)]
+fn receives(ch: &Chan<i32>) -> bool {
+    black_box(ch.recv().is_none())
+}
+
+#[inline(never)]
+fn sends(ch: &Chan<i32>) -> bool {
+    ch.send(1);
+    black_box(true)
+}
+
+#[inline(never)]
+fn selects(ch: &Chan<i32>) -> bool {
+    let other = Chan::<i32>::nil();
+    let got = select! {
+        recv(ch) -> v => v.is_none(),
+        recv(other) -> v => v.is_some(),
+    };
+    black_box(got)
+}
+
+#[inline(never)]
+fn sleeps(ch: &Chan<i32>) -> bool {
+    while !ch.is_closed() {
+        gort::time::sleep(Duration::from_millis(200));
+    }
+    black_box(true)
+}
+
+#[inline(never)]
+fn joins(ch: &Chan<i32>) -> bool {
+    let ch = ch.clone();
+    let h = go!(move || ch.recv().is_none());
+    black_box(h.join().unwrap())
+}
+
+#[inline(never)]
+fn gives_way(ch: &Chan<i32>) -> bool {
+    while !ch.is_closed() {
+        yield_now();
+    }
+    black_box(true)
+}
+
+// -- What is said of a goroutine --
+
+#[test]
+fn a_parked_goroutine_shows_what_it_waits_for_and_where() {
+    type Wait = (&'static str, &'static str, fn(&Chan<i32>) -> bool);
+    let waits: [Wait; 5] = [
+        ("chan receive", "receives(...)", receives),
+        ("chan send", "sends(...)", sends),
+        ("select", "selects(...)", selects),
+        ("sleep", "sleeps(...)", sleeps),
+        ("join", "joins(...)", joins),
+    ];
+    at_each_size(|| {
+        for (reason, function, wait) in waits {
+            let ch = chan(0);
+            let for_it = ch.clone();
+            let (line, h) = (line!(), go!(name = "a waiter", move || the_caller(wait, &for_it)));
+            let mut text = String::new();
+            // One that sleeps may be on its way to the next sleep.
+            eventually("it waits, and is seen", || {
+                until_parked(&h, reason);
+                text = dump();
+                part(&text, h.id()).starts_with(&format!("goroutine {} [{reason}]: \"a waiter\"\n", h.id()))
+            });
+            let part = part(&text, h.id());
+            in_order(
+                part,
+                &[
+                    &format!("{function}\n\t"),
+                    "tests/dump.rs:",
+                    "the_middle",
+                    "the_caller",
+                    "{closure",
+                    &format!("\n\tspawned at {}:{line}:", file!()),
+                ],
+            );
+            for inside in ["scheduler/src", "channel/src", "corosensei", "catch_unwind"] {
+                assert!(!part.contains(inside), "{inside} in:\n{part}");
+            }
+            if reason == "chan send" {
+                ch.recv();
+            } else {
+                ch.close();
+            }
+            assert!(h.join().unwrap());
+        }
+    });
+}
+
+#[test]
+fn the_caller_shows_its_own_stack() {
+    #[inline(never)]
+    fn dumps() -> String {
+        black_box(dump())
+    }
+    at_each_size(|| {
+        let h = go!(|| (goroutine_id().unwrap(), dumps()));
+        let (id, text) = h.join().unwrap();
+        let part = part(&text, id);
+        assert!(part.starts_with(&format!("goroutine {id} [running]:\n")), "{part}");
+        in_order(part, &["src/runtime.rs:", "dumps(...)\n\t", "spawned at"]);
+        assert!(!part.contains("scheduler/src"), "{part}");
+    });
+}
+
+#[test]
+fn a_running_goroutine_says_so() {
+    at_each_size(|| {
+        let id = goroutine_id().unwrap();
+        // It runs from here on, without a call to the scheduler.
+        let plain = thread::spawn(dump);
+        while !plain.is_finished() {
+            std::hint::spin_loop();
+        }
+        let text = plain.join().unwrap();
+        let part = part(&text, id);
+        assert!(part.starts_with(&format!("goroutine {id} [running]: \"main\"\n")), "{part}");
+        assert!(part.contains("\n\tgoroutine running on another thread; stack unavailable\n"), "{part}");
+    });
+}
+
+#[test]
+fn a_goroutine_that_is_to_be_run_shows_where_it_will_go_on() {
+    at_size(1, || {
+        let ch = chan(0);
+        let for_it = ch.clone();
+        let h = go!(move || the_caller(gives_way, &for_it));
+        let text = dump();
+        in_order(part(&text, h.id()), &[" [runnable]:\n\tgoroutine has not started\n\tspawned at"]);
+        eventually("it has given way", || {
+            let text = dump();
+            !part(&text, h.id()).contains("not started")
+        });
+        let text = dump();
+        in_order(part(&text, h.id()), &[" [runnable]:\n", "gives_way", "the_caller"]);
+        ch.close();
+        assert!(h.join().unwrap());
+    });
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn a_wait_of_a_minute_is_told() {
+    at_size(2, || {
+        let ch = chan(0);
+        let for_it = ch.clone();
+        let h = go!(move || receives(&for_it));
+        until_parked(&h, "chan receive");
+        let text = dump();
+        assert!(part(&text, h.id()).contains("[chan receive]:"), "{text}");
+        gort::time::sleep(Duration::from_secs(61));
+        let text = dump();
+        assert!(part(&text, h.id()).contains("[chan receive, 1 minutes]:"), "{text}");
+        ch.close();
+        assert!(h.join().unwrap());
+    });
+}
+
+// -- Many --
+
+/// Starts so many goroutines that receive; the line that they are spawned in.
+fn start(n: usize, ch: &Chan<i32>) -> (u32, Vec<JoinHandle<bool>>) {
+    let one = |_| {
+        let ch = ch.clone();
+        go(move || receives(&ch))
+    };
+    (line!() - 2, (0..n).map(one).collect())
+}
+
+#[test]
+fn goroutines_that_look_the_same_share_a_stack() {
+    // `start` has one line for all tests, so this one has a process of its own.
+    let ended = in_child("goroutines_that_look_the_same_share_a_stack", &[], || {
+        at_each_size(|| {
+            let ch = chan(0);
+            let (line, all) = start(1000, &ch);
+            until_all_parked(1000, line, "chan receive");
+            let text = dump();
+            let part = part(&text, all[0].id());
+            assert_eq!(part.lines().filter(|l| l.starts_with("goroutine ")).count(), 100, "{part}");
+            assert_eq!(part.matches("receives(...)").count(), 1, "{part}");
+            in_order(
+                part,
+                &["receives", "spawned at", "\n\t... and 900 more goroutines with this stack, 1000 in all"],
+            );
+            assert_eq!(count_of(&text, line), 1000);
+            ch.close();
+            assert!(all.into_iter().all(|h| h.join().unwrap()));
+        });
+    });
+    ended.with_status(0);
+}
+
+#[test]
+fn other_names_and_other_stacks_are_kept_apart() {
+    at_each_size(|| {
+        let ch = chan(0);
+        let spawn = |name: &str, wait: fn(&Chan<i32>) -> bool| {
+            let ch = ch.clone();
+            let h = go!(name = name, move || wait(&ch));
+            until_parked(&h, "chan receive");
+            h
+        };
+        let all = [spawn("one", receives), spawn("one", receives), spawn("two", receives)];
+        let other = spawn("one", |ch| the_caller(receives, ch));
+        let text = dump();
+        let [one, same, two, far] = [&all[0], &all[1], &all[2], &other].map(|h| part(&text, h.id()));
+        assert!(std::ptr::eq(one, same), "{text}");
+        assert!(!std::ptr::eq(one, two) && !std::ptr::eq(one, far), "{text}");
+        ch.close();
+        assert!(all.into_iter().chain([other]).all(|h| h.join().unwrap()));
+    });
+}
+
+#[test]
+fn a_hundred_thousand_goroutines_take_seconds_and_little_memory() {
+    const MANY: usize = 100_000;
+    let test = "a_hundred_thousand_goroutines_take_seconds_and_little_memory";
+    let ended = in_child(test, &[], || {
+        at_size(2, || {
+            let ch = chan(0);
+            // The symbols, which take what they take.
+            let (_, few) = start(10, &ch);
+            dump();
+            let (line, many) = start(MANY - 10, &ch);
+            until_all_parked(MANY, line, "chan receive");
+            // Has the kernel count the peak from here.
+            std::fs::write("/proc/self/clear_refs", "5").unwrap();
+            let (before, start) = (memory("VmRSS"), Instant::now());
+            let text = dump();
+            let (took, grown) = (start.elapsed(), memory("VmHWM").saturating_sub(before));
+            assert_eq!(count_of(&text, line), MANY);
+            eprintln!("it took {took:?} and {grown} bytes");
+            assert!(took < Duration::from_secs(60), "it took {took:?}");
+            assert!(grown < 16 << 20, "it took {grown} bytes");
+            ch.close();
+            assert!(few.into_iter().chain(many).all(|h| h.join().unwrap()));
+        });
+    });
+    println!("{}", ended.with_status(0).line("it took"));
+}
+
+// -- Nobody is disturbed --
+
+/// Pairs of goroutines that hand a ball to and fro, while dumps are made on goroutines and on a plain thread.
+#[test]
+fn a_dump_disturbs_nobody() {
+    const PAIRS: usize = 1000;
+    const DUMPS: usize = 3;
+    #[inline(never)]
+    fn rally(serves: bool, there: &Chan<usize>, back: &Chan<usize>, over: &AtomicBool) -> usize {
+        let mut n = 0;
+        if serves {
+            there.send(0);
+        }
+        while let Some(ball) = back.recv() {
+            n += 1;
+            if serves && over.load(SeqCst) {
+                there.close();
+                return black_box(ball + 1);
+            }
+            there.send(ball + 1);
+            // Else each pair would play for a whole time slice, and those who look would wait for a thousand of them.
+            if n % 4 == 0 {
+                yield_now();
+            }
+        }
+        black_box(n)
+    }
+    static OVER: AtomicBool = AtomicBool::new(false);
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    at_each_size(|| {
+        OVER.store(false, SeqCst);
+        MADE.store(0, SeqCst);
+        let mut players = Vec::new();
+        let mut line = 0;
+        for _ in 0..PAIRS {
+            let (a, b) = (chan(0), chan(0));
+            for (serves, there, back) in [(true, a.clone(), b.clone()), (false, b, a)] {
+                line = line!() + 1;
+                players.push(go(move || rally(serves, &there, &back, &OVER)));
+            }
+        }
+        let look = move || {
+            for _ in 0..DUMPS {
+                let text = dump();
+                assert_eq!(count_of(&text, line), 2 * PAIRS, "{text}");
+                let here = format!("\tspawned at {}:{line}:", file!());
+                for part in text.split("\n\n").filter(|part| part.contains(&here)) {
+                    let has_stack = !["not started", "unavailable"].iter().any(|w| part.contains(w));
+                    assert!(!has_stack || part.contains("rally"), "{part}");
+                }
+            }
+            MADE.fetch_add(1, SeqCst);
+        };
+        let lookers = [go(look), go(look)];
+        let plain = thread::spawn(look);
+        eventually("all have looked", || {
+            MADE.load(SeqCst) == 3 || plain.is_finished() || lookers.iter().any(|h| h.is_finished())
+        });
+        lookers.into_iter().for_each(|h| h.join().unwrap());
+        plain.join().unwrap();
+        OVER.store(true, SeqCst);
+        let mut shots = players.into_iter().map(|h| h.join().unwrap());
+        while let (Some(ball), Some(answered)) = (shots.next(), shots.next()) {
+            // Every shot of one was answered by the other, and none was lost on the way.
+            assert_eq!(ball, 2 * answered);
+        }
+    });
+}
+
+#[test]
+fn what_is_written_to_may_park() {
+    struct Over(Chan<Vec<u8>>);
+    impl Write for Over {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec());
+            yield_now();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    at_each_size(|| {
+        let ch = chan(0);
+        let out = ch.clone();
+        let h = go!(move || {
+            let done = gort::runtime::dump(&mut Over(out.clone()));
+            out.close();
+            done
+        });
+        let id = h.id();
+        let text = String::from_utf8(ch.iter().flatten().collect()).unwrap();
+        h.join().unwrap().unwrap();
+        part(&text, id);
+    });
+}
+
+#[test]
+fn an_error_of_what_is_written_to_is_the_answer() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    at_each_size(|| {
+        assert_eq!(gort::runtime::dump(&mut Full).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    });
+}
+
+// -- The end --
+
+/// A goroutine that waits in `receives`, and keeps waiting.
+fn a_waiter() {
+    let h = go!(name = "the waiter", || the_caller(receives, &chan(0)));
+    until_parked(&h, "chan receive");
+}
+
+#[test]
+fn a_fatal_error_shows_the_stacks() {
+    for procs in ["1", "64"] {
+        let ended = in_child("a_fatal_error_shows_the_stacks", &[("GORT_MAXPROCS", procs)], || {
+            gort::run(|| {
+                a_waiter();
+                fatal(format_args!("the end"))
+            })
+        });
+        let ended = ended.with_status(2).says(1, "fatal error: the end\n");
+        in_order(
+            &ended.text,
+            &["fatal error: the end\n", "[chan receive]: \"the waiter\"\n", "receives(...)\n\t"],
+        );
+        ended.says(1, "[running]: \"main\"\n");
+    }
+}
+
+#[test]
+fn a_fatal_error_on_a_plain_thread_shows_the_stacks() {
+    let ended = in_child("a_fatal_error_on_a_plain_thread_shows_the_stacks", &[], || {
+        a_waiter();
+        fatal(format_args!("the end"))
+    });
+    in_order(&ended.with_status(2).text, &["the end\n", "\"the waiter\"\n", "receives(...)\n\t"]);
+}
+
+#[test]
+fn a_fatal_error_without_memory_lists_the_goroutines() {
+    let ended = in_child("a_fatal_error_without_memory_lists_the_goroutines", &[], || {
+        gort::run(|| {
+            a_waiter();
+            limit(libc::RLIMIT_AS, memory("VmSize") + (4 << 20));
+            fatal(format_args!("the end"))
+        })
+    });
+    // With or without stacks.
+    in_order(&ended.with_status(2).text, &["the end\n", "\"the waiter\"\n", "\tspawned at"]);
+}
+
+// -- SIGQUIT --
+
+/// Sends the process SIGQUIT.
+fn quit() {
+    // SAFETY: sends a signal.
+    assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGQUIT) }, 0);
+}
+
+#[test]
+fn sigquit_writes_a_dump_and_the_process_goes_on() {
+    let ended = in_child("sigquit_writes_a_dump_and_the_process_goes_on", &[], || {
+        let rt = builder(2).dump_on_sigquit(true).build().unwrap();
+        rt.run(a_waiter);
+        // What goes to stderr is read here, so that it is known when the dump is there.
+        // SAFETY: the descriptors are stderr's, which stays open, and fresh ones.
+        let (mut reads, stderr) = unsafe {
+            let mut ends = [0; 2];
+            assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+            let stderr = File::from_raw_fd(libc::dup(2));
+            assert_eq!(libc::dup2(ends[1], 2), 2);
+            libc::close(ends[1]);
+            (File::from_raw_fd(ends[0]), stderr)
+        };
+        let mut text = Vec::new();
+        for dumps in 1..=3 {
+            quit();
+            while String::from_utf8_lossy(&text).matches("the_caller").count() < dumps {
+                let mut bytes = [0; 4096];
+                let n = reads.read(&mut bytes).unwrap();
+                text.extend_from_slice(&bytes[..n]);
+            }
+        }
+        // SAFETY: as above.
+        unsafe { libc::dup2(stderr.as_raw_fd(), 2) };
+        eprintln!("{}", String::from_utf8_lossy(&text));
+        assert!(rt.run(|| go!(|| true).join().unwrap()));
+        eprintln!("it went on");
+    });
+    let ended = ended.with_status(0).says(3, "SIGQUIT: quit\n").says(1, "it went on");
+    in_order(&ended.text, &["SIGQUIT: quit\n", "[chan receive]: \"the waiter\"\n", "receives(...)\n\t"]);
+}
+
+#[test]
+fn without_a_runtime_that_asks_sigquit_ends_the_process() {
+    let ended = in_child("without_a_runtime_that_asks_sigquit_ends_the_process", &[], || {
+        let rt = builder(2).dump_on_sigquit(true).build().unwrap();
+        rt.run(yield_now);
+        drop(rt);
+        quit();
+        thread::sleep(Duration::from_secs(60));
+    });
+    ended.by_signal(libc::SIGQUIT);
+}
