@@ -67,7 +67,7 @@ pub unsafe fn goready(gp: &'static G) {
 pub fn gosched() {
     let gp = getg();
     if gp.is_thread() {
-        std::thread::yield_now();
+        crate::sync::os_yield();
         return;
     }
     // SAFETY: gp is the caller; a yield needs nothing more.

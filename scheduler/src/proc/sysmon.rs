@@ -17,6 +17,7 @@ use super::wake;
 use crate::note::Note;
 use crate::sched::Sched;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::sync::thread;
 use crate::time::clock::Nanos;
 use crate::tls_probe::Probe;
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub(super) fn p_is_busy(sched: &'static Sched) {
         sysmon.note.wakeup();
     }
     if !sysmon.started.load(Ordering::Relaxed) && !sysmon.started.swap(true, Ordering::AcqRel) {
-        let thread = std::thread::Builder::new().name("gort-sysmon".to_owned());
+        let thread = thread::Builder::new().name("gort-sysmon".to_owned());
         let probe = Probe::begin(&sched.config);
         let watch = move || {
             if let Some(probe) = probe {
