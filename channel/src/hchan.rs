@@ -61,7 +61,7 @@ pub struct Hchan {
     pub(crate) handles: AtomicU64,
     pub(crate) sides: AtomicU8,
     layout: Layout,
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     order: usize,
 }
 
@@ -110,7 +110,7 @@ impl Hchan {
                 handles: AtomicU64::new(handles),
                 sides: AtomicU8::new(2),
                 layout,
-                #[cfg(loom)]
+                #[cfg(any(loom, shuttle))]
                 order: {
                     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
                     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -135,14 +135,14 @@ impl Hchan {
     }
 
     /// The place of this channel in the order in which several are locked: its address.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     #[inline]
     pub(crate) fn order(&self) -> usize {
         ptr::from_ref(self) as usize
     }
 
     /// In a model the order of making, which is the same for every run of it.
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     pub(crate) fn order(&self) -> usize {
         self.order
     }

@@ -271,7 +271,7 @@ impl fmt::Debug for G {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = {
     assert!(size_of::<G>() == 3 * 64, "a G has three lines");
     assert!(std::mem::offset_of!(G, body) == 64, "what a waker touches is one line");
@@ -491,8 +491,7 @@ impl G {
         // A Weyl sequence, started at the G's own address, through the finisher of splitmix64.
         let x = self.rng.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.rng.set(x);
-        // In a model the same for every run of it.
-        let mut z = if cfg!(loom) { x } else { x ^ std::ptr::from_ref(self) as u64 };
+        let mut z = x ^ crate::sync::salt(self);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((((z ^ (z >> 31)) >> 32) * n as u64) >> 32) as usize

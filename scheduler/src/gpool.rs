@@ -7,7 +7,7 @@
 //! the lock of the address space, which the page faults of new stacks need as well.
 
 use crate::g::G;
-use crate::sync::Spinning;
+use crate::sync::{Spinning, per_process};
 use std::alloc::{Layout, alloc, handle_alloc_error};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
@@ -30,7 +30,9 @@ struct Slab {
 // SAFETY: the Gs up to `len` are `Sync`; those beyond are touched under the lock of `FREE` only.
 unsafe impl Sync for Slab {}
 
-static SLABS: AtomicPtr<Slab> = AtomicPtr::new(std::ptr::null_mut());
+per_process! {
+    static SLABS: AtomicPtr<Slab> = AtomicPtr::new(std::ptr::null_mut());
+}
 
 /// A list through `schedlink`.
 #[derive(Debug, Default)]
@@ -61,8 +63,9 @@ struct Free {
     slab: Option<&'static Slab>,
 }
 
-#[cfg(not(loom))]
-static FREE: Spinning<Free> = Spinning::new(Free { list: GList { head: None, len: 0 }, slab: None });
+per_process! {
+    static FREE: Spinning<Free> = Spinning::new(Free { list: GList { head: None, len: 0 }, slab: None });
+}
 
 impl Free {
     /// A free G, a new one if need be.

@@ -16,7 +16,7 @@
 //! [`idle`], [`keeper`], [`sched`]. Verbs: [`proc`]. Services: [`time`].
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
-#![cfg_attr(loom, allow(dead_code, missing_docs, reason = "models use a part of it"))]
+#![cfg_attr(any(loom, shuttle), allow(dead_code, missing_docs, reason = "models use a part of it"))]
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("gort runs on Linux on x86_64 and aarch64");

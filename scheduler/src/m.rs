@@ -20,6 +20,7 @@ use crate::sched::Sched;
 use crate::stack::record::Record;
 use crate::stack::{Switch, overflow};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{per_process, thread};
 use crate::threads::Ours;
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -106,7 +107,9 @@ impl PartialEq for M {
     }
 }
 
-static NEXT_SEED: AtomicU32 = AtomicU32::new(1);
+per_process! {
+    static NEXT_SEED: AtomicU32 = AtomicU32::new(1);
+}
 
 impl M {
     fn new() -> M {
@@ -260,7 +263,7 @@ pub(crate) fn start_m(
         mp.note.wakeup();
         return Ok(());
     }
-    let thread = std::thread::Builder::new().name(sched.config.thread_name.clone());
+    let thread = thread::Builder::new().name(sched.config.thread_name.clone());
     thread.spawn(move || mstart(mp)).map(drop).map_err(|e| {
         let errand = mp.take_errand();
         // SAFETY: it was just made, and its thread never began, so nobody else knows it.
@@ -274,7 +277,9 @@ fn mstart(mp: &'static M) {
     // Wake-ups at their time, not up to 50 microseconds later. Failing is no harm.
     // SAFETY: takes two numbers.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
-    overflow::prepare_m();
+    if !cfg!(shuttle) {
+        overflow::prepare_m();
+    }
     // It never ends.
     std::mem::forget(Ours::begin());
     mp.tid.store(os::gettid(), Ordering::Relaxed);
@@ -284,6 +289,10 @@ fn mstart(mp: &'static M) {
         // SAFETY: null, or a scheduler that waits for this M to attach (`sched`).
         if let Some(sched) = unsafe { sched.as_ref() } {
             crate::proc::schedule(sched, mp);
+            if cfg!(shuttle) {
+                // An execution is over when all its threads have ended.
+                return;
+            }
             if !mp.retires.get() {
                 POOL.lock().push(mp);
             }

@@ -36,7 +36,7 @@ impl Note {
     /// A clear note.
     #[cfg(not(loom))]
     pub const fn new() -> Note {
-        Note { state: AtomicU32::new(CLEAR), futex: Futex }
+        Note { state: AtomicU32::new(CLEAR), futex: Futex::new() }
     }
 
     /// A clear note.
@@ -81,7 +81,7 @@ impl Note {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod futex {
     use super::Nanos;
     use crate::sync::atomic::AtomicU32;
@@ -91,6 +91,10 @@ mod futex {
     pub struct Futex;
 
     impl Futex {
+        pub const fn new() -> Futex {
+            Futex
+        }
+
         /// Wakes whoever waits at the word.
         pub fn wake(&self, word: &AtomicU32) {
             // SAFETY: FUTEX_WAKE only takes the address as a key; it does not touch the memory.
@@ -123,13 +127,14 @@ mod futex {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod futex {
     use super::Nanos;
     use crate::sync::atomic::{AtomicU32, Ordering};
-    use loom::sync::{Condvar, Mutex};
+    use crate::sync::{Condvar, Mutex};
 
-    /// A futex of the model, where time does not pass: a deadline never comes.
+    /// A futex of the model. Under loom time does not pass: a deadline never comes. Under shuttle who has one looks at
+    /// the word again and again until then.
     #[derive(Debug, Default)]
     pub struct Futex {
         lock: Mutex<()>,
@@ -137,12 +142,22 @@ mod futex {
     }
 
     impl Futex {
+        #[cfg(shuttle)]
+        pub const fn new() -> Futex {
+            Futex { lock: Mutex::new(()), bell: Condvar::new() }
+        }
+
         pub fn wake(&self, _word: &AtomicU32) {
             drop(self.lock.lock().unwrap());
             self.bell.notify_one();
         }
 
-        pub fn wait_until(&self, word: &AtomicU32, value: u32, _deadline: Nanos) -> bool {
+        pub fn wait_until(&self, word: &AtomicU32, value: u32, deadline: Nanos) -> bool {
+            #[cfg(shuttle)]
+            if deadline != Nanos::NEVER {
+                return !crate::sync::shuttle::nap(deadline.0);
+            }
+            let _ = deadline;
             let guard = self.lock.lock().unwrap();
             if word.load(Ordering::Relaxed) == value {
                 drop(self.bell.wait(guard).unwrap());

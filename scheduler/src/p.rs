@@ -98,8 +98,8 @@ pub(crate) struct Estimate {
     nanos: AtomicU32,
 }
 
-/// Switches in a window: the clock is read once in so many.
-const WINDOW: u32 = 32;
+/// Switches in a window: the clock is read once in so many. Few in a model, whose programs are short.
+const WINDOW: u32 = if cfg!(shuttle) { 2 } else { 32 };
 
 impl Estimate {
     /// Nanoseconds per switch.

@@ -6,6 +6,7 @@
 use crate::g::G;
 use crate::gpool;
 use crate::sched::with_all;
+use crate::sync::thread_local;
 use crate::threads;
 use std::cell::Cell;
 
@@ -20,7 +21,7 @@ struct GiveBack;
 impl Drop for GiveBack {
     #[expect(clippy::disallowed_methods, reason = "the thread ends; see the module")]
     fn drop(&mut self) {
-        if let Some(gp) = THREAD_G.take() {
+        if let Some(gp) = THREAD_G.with(Cell::take) {
             threads::end();
             gp.end_thread();
             gpool::put_shared(gp);
@@ -36,13 +37,16 @@ impl Drop for GiveBack {
 pub fn thread_g() -> &'static G {
     // SAFETY: does nothing; see the module.
     unsafe { std::arch::asm!("", options(nostack, preserves_flags)) };
-    if let Some(gp) = THREAD_G.get() {
+    // A model's thread-locals go in the order in which they came.
+    #[cfg(shuttle)]
+    let _ = GIVE_BACK.try_with(|_| ());
+    if let Some(gp) = THREAD_G.with(Cell::get) {
         return gp;
     }
     let gp = gpool::get_shared();
     gp.become_thread();
     threads::user_begins(gp);
-    THREAD_G.set(Some(gp));
+    THREAD_G.with(|mine| mine.set(Some(gp)));
     // In a thread that is past its destructors this fails, and the G stays with the thread's remains.
     let _ = GIVE_BACK.try_with(|_| ());
     gp

@@ -41,6 +41,8 @@ pub fn report(message: fmt::Arguments<'_>) {
 #[inline(never)]
 pub fn throw(message: fmt::Arguments<'_>) -> ! {
     report(format_args!("runtime: {message}"));
+    #[cfg(shuttle)]
+    crate::sync::shuttle::last_word(message);
     std::process::abort()
 }
 
@@ -55,7 +57,9 @@ pub fn fatal(message: fmt::Arguments<'_>) -> ! {
         unsafe { libc::pause() };
     }
     report(format_args!("fatal error: {message}\n"));
-    #[cfg(not(loom))]
+    #[cfg(shuttle)]
+    crate::sync::shuttle::last_word(message);
+    #[cfg(not(any(loom, shuttle)))]
     crate::proc::last_words(&mut Stderr);
     // SAFETY: _exit runs no handlers, so it is sound on any stack, whatever locks are held.
     unsafe { libc::_exit(2) }

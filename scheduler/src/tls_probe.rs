@@ -37,7 +37,9 @@ impl Probe {
     /// The first half, once in a process, if the answer is of interest.
     pub fn begin(config: &Config) -> Option<Probe> {
         static DONE: AtomicBool = AtomicBool::new(false);
-        let wanted = config.migration != Migration::Never && !DONE.swap(true, Ordering::Relaxed);
+        // In a model all threads are one.
+        let wanted =
+            !cfg!(shuttle) && config.migration != Migration::Never && !DONE.swap(true, Ordering::Relaxed);
         if !wanted || std::env::var_os("GORT_TLS_WARN").is_some_and(|v| v == "0") {
             return None;
         }

@@ -17,13 +17,13 @@ use crate::stack::arena::locate;
 use crate::stack::class::GUARD;
 use crate::stack::coro::{HEAD, Mark};
 use crate::stack::record::{Record, WORDS};
-use crate::sync::atomic::{Ordering, fence};
 use framehop::{
     CacheNative, ExplicitModuleSectionInfo, FrameAddress, Module, UnwindRegsNative, Unwinder as _,
     UnwinderNative,
 };
 use std::ops::Range;
 use std::ptr;
+use std::sync::atomic::{Ordering, fence};
 
 /// Frames of a stack that are looked at, from the top; as many as Go prints.
 pub(crate) const MAX_FRAMES: usize = 100;

@@ -16,6 +16,7 @@ pub(crate) mod sysmon;
 pub mod waiting;
 mod wake;
 
+#[cfg(not(shuttle))]
 pub(crate) use dump::last_words;
 pub use dump::{Dump, GoroutineInfo, dump, goroutines};
 pub use newproc::{Goroutine, try_spawn};

@@ -34,6 +34,7 @@ use crate::runq::Gp;
 use crate::sched::{OPEN, Sched};
 use crate::stack::{Stack, class, pool};
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::per_process;
 use crate::throw::report;
 use std::any::Any;
 use std::io;
@@ -57,7 +58,9 @@ pub struct Deadlocked;
 
 /// Goroutine numbers that a P takes at once, as in Go.
 const GOID_BATCH: u64 = 16;
-static NEXT_GOID: AtomicU64 = AtomicU64::new(1);
+per_process! {
+    static NEXT_GOID: AtomicU64 = AtomicU64::new(1);
+}
 
 /// How a goroutine is spawned.
 #[derive(Debug, Default)]

@@ -88,7 +88,7 @@ pub unsafe fn goready(gp: &'static G) {
 pub fn gosched() {
     let gp = getg();
     if gp.is_thread() {
-        std::thread::yield_now();
+        crate::sync::os_yield();
         return;
     }
     if !pin::may_park(gp) {

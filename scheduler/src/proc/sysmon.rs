@@ -27,6 +27,7 @@ use crate::os;
 use crate::p::P;
 use crate::sched::Sched;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread;
 use crate::threads::Ours;
 use crate::time::clock::Nanos;
 use crate::tls_probe::Probe;
@@ -84,7 +85,7 @@ pub(super) fn p_is_busy(sched: &'static Sched) {
     let sysmon = &sched.sysmon;
     sysmon.doze.rouse();
     if !sysmon.started.load(Ordering::Relaxed) && !sysmon.started.swap(true, Ordering::AcqRel) {
-        let thread = std::thread::Builder::new().name("gort-sysmon".to_owned());
+        let thread = thread::Builder::new().name("gort-sysmon".to_owned());
         let probe = Probe::begin(&sched.config);
         let watch = move || {
             if let Some(probe) = probe {

@@ -24,15 +24,17 @@
 //! The slots of those who are admitted, and what the caches may hold beside, are made accessible at once, so a kernel
 //! that counts memory which may be used (strict overcommit, `RLIMIT_DATA`) says no there as well.
 //!
+//! The atomics here are never a model's: like the address space they outlive its executions (`sync`).
+//!
 //! A2: A slot is handed out by one `take` and comes back by one `give_back`; in between it is in neither set.
 
 use super::class::{CLASSES, GUARD, slot_size, usable};
 use super::mapping::{self, Guards, Span};
 use super::runs::Runs;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Address space of a region when nothing forbids it: 6 million stacks of the smallest class.
 const REGION: usize = 1 << 40;
@@ -104,9 +106,10 @@ static REGIONS: [Mutex<Region>; CLASSES] = [const { Mutex::new(Region::new()) };
 /// Slots of each class that have a guard or are promised to somebody: what `slots_allowed` bounds.
 static TAKEN: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
 
-/// Caches of free stacks in the process, and stacks that each of them may hold in a class.
+/// Caches of free stacks in the process, and stacks that each of them may hold in a class. Few in a model, which has many
+/// schedulers after each other, and leaks those that end with abandoned goroutines.
 static CACHES: AtomicUsize = AtomicUsize::new(0);
-const CACHE: usize = 64;
+const CACHE: usize = if cfg!(shuttle) { 2 } else { 64 };
 /// The part of a region that all caches together may hold.
 const CACHED: usize = 8;
 

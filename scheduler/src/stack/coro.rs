@@ -17,7 +17,7 @@ use super::class::usable;
 use super::class::{GUARD, slot_size};
 use super::record::Record;
 use crate::g::{self, G};
-use crate::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+// Not the model's: stacks outlive an execution, and these words are for dumps only.
 use crate::sync::prefetch;
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CoroStack, StackPointer};
@@ -26,6 +26,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 /// Bytes at the end of a slot that belong to the [`StackHead`]. Coroutines that tell a sanitizer of their switches are
 /// larger.

@@ -16,9 +16,9 @@
 //! reads as a leak.
 
 use super::class::GUARD;
-use crate::sync::atomic::{AtomicU8, Ordering};
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A range of addresses.
 pub type Span = Range<usize>;
@@ -146,6 +146,8 @@ pub fn open(span: &Span, threads: usize) -> io::Result<()> {
 fn check_headroom(threads: usize) -> io::Result<()> {
     let data = limit_of(libc::RLIMIT_DATA).map_or(usize::MAX, |limit| limit / 2);
     let space = address_limit().map_or(usize::MAX, |limit| limit / 16);
+    // In a model all threads are one.
+    let threads = if cfg!(shuttle) { 1 } else { threads };
     let len = (HEADROOM + threads * PER_THREAD).min(data).min(space);
     // SAFETY: a new mapping at an address of the kernel's choice, and gone at once.
     unsafe {

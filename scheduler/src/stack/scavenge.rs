@@ -33,6 +33,10 @@ static NOTE: Note = Note::new();
 /// There is more in a depot than its reserve. Not on a goroutine's stack.
 #[inline]
 pub(super) fn wake() {
+    // A model has no scavenger: stacks outlive an execution, its threads do not.
+    if cfg!(shuttle) {
+        return;
+    }
     // ORDERING: pairs with the fence in `run` (V1).
     fence(Ordering::SeqCst);
     let state = STATE.load(Ordering::Relaxed);

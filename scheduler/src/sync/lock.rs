@@ -26,8 +26,8 @@ use std::ops::{Deref, DerefMut};
 #[cfg(not(loom))]
 /// A contender pauses for 1, 2, 4, ... rounds of the processor's pause instruction, up to this many (some microseconds),
 /// before it gives its time slice away. The longer it stays away, the more the holder and the next one get done before
-/// the cache line changes cores again.
-const LONGEST_PAUSE: u32 = 64;
+/// the cache line changes cores again. In a model one look is as good as many.
+const LONGEST_PAUSE: u32 = if cfg!(shuttle) { 0 } else { 64 };
 
 /// A lock with no data of its own. See the module.
 #[derive(Debug)]

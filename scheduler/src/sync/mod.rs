@@ -1,26 +1,73 @@
 //! The base layer: atomics and the short lock that everything else is built of.
 //!
-//! One switch: a normal build takes its atomics from `std`, a build with `--cfg loom` takes loom's, and no other
-//! file names either. The lock is in [`lock`].
+//! One switch: a normal build takes its atomics from `std`, a build with `--cfg loom` takes loom's, one with
+//! `--cfg shuttle` shuttle's. The lock is in [`lock`].
+//!
+//! Under loom there is the base and `model.rs` in the place of the scheduler. Under shuttle there is the scheduler
+//! itself, so its threads, their locals, the clock and what a process has once come from here as well. An **execution**,
+//! one run of a test by the model, is to it what a process is to a normal build.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use std::sync::atomic;
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::{thread, thread_local};
 
 #[cfg(loom)]
 pub use loom::sync::atomic;
+#[cfg(loom)]
+pub(crate) use loom::sync::{Condvar, Mutex};
+
+#[cfg(shuttle)]
+pub use ::shuttle::sync::atomic;
+#[cfg(shuttle)]
+pub(crate) use ::shuttle::sync::{Condvar, Mutex};
+#[cfg(shuttle)]
+pub(crate) use ::shuttle::{thread, thread_local};
 
 pub mod lock;
 pub mod membarrier;
+#[cfg(shuttle)]
+pub(crate) mod shuttle;
 
 pub use lock::{SpinLock, Spinning};
 
-/// Tells the processor (under loom: the model) that this thread waits for another one.
+/// Declares a static: what a process has once, and each execution of a shuttle model anew.
+#[cfg(not(any(loom, shuttle)))]
+macro_rules! per_process {
+    ($(#[$attr:meta])* static $name:ident: $t:ty = $init:expr;) => {
+        $(#[$attr])* static $name: $t = $init;
+    };
+}
+#[cfg(shuttle)]
+macro_rules! per_process {
+    ($(#[$attr:meta])* static $name:ident: $t:ty = $init:expr;) => {
+        ::shuttle::lazy_static! { $(#[$attr])* static ref $name: $t = $init; }
+    };
+}
+#[cfg(not(loom))]
+pub(crate) use per_process;
+
+/// Tells the processor (in a model: the model) that this thread waits for another one.
 #[inline]
 pub fn spin_hint() {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     std::hint::spin_loop();
     #[cfg(loom)]
     loom::thread::yield_now();
+    #[cfg(shuttle)]
+    thread::yield_now();
+}
+
+/// A number that differs from one `t` to the other: its address. In a model the same for every run of an interleaving.
+#[inline]
+pub(crate) fn salt<T>(t: &T) -> u64 {
+    #[cfg(not(any(loom, shuttle)))]
+    let salt = std::ptr::from_ref(t) as u64;
+    #[cfg(loom)]
+    let (_, salt) = (t, 0);
+    #[cfg(shuttle)]
+    let (_, salt) = (t, shuttle::random());
+    salt
 }
 
 /// Has the processor fetch the line that `p` points to, which will be needed soon. Any address will do.
@@ -43,10 +90,10 @@ pub fn prefetch<T>(p: *const T) {
 /// Lets another OS thread run.
 pub fn os_yield() {
     // SAFETY: sched_yield takes nothing and cannot fail on Linux.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     unsafe {
         libc::sched_yield();
     }
-    #[cfg(loom)]
-    loom::thread::yield_now();
+    #[cfg(any(loom, shuttle))]
+    spin_hint();
 }

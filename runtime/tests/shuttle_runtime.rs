@@ -1,0 +1,487 @@
+//! The real scheduler under shuttle: real goroutines on their stacks, on Ms that are threads of the model, which chooses
+//! at every atomic operation who goes on. See docs/architecture.md, "The scheduler in a model".
+//!
+//! Every case runs at each of [`SETTINGS`] under [`SCHEDULES`] schedules, or `GORT_SHUTTLE_SCHEDULES`; a failure prints the
+//! seed of its schedule, and `GORT_SHUTTLE_SEED=<seed> GORT_SHUTTLE_SCHEDULES=1` with the name of the case runs that
+//! one again. Where a broken invariant ends the process, the seed that was printed last and as many schedules do.
+//!
+//! An execution is over when every thread has ended, those of the runtime too; if one cannot, that is a deadlock and
+//! fails the case. So each case also says that its runtime's threads all end.
+#![cfg(shuttle)]
+
+use gort::{Runtime, RuntimeBuilder, chan, channel, select};
+use shuttle::rand::RngCore;
+use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId, UncontrolledNondeterminismCheckScheduler};
+use shuttle::sync::atomic::{AtomicUsize, Ordering};
+use shuttle::{Config, FailurePersistence, MaxSteps, Runner, thread};
+use std::collections::BTreeMap;
+use std::env;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::thread::panicking;
+use std::time::Duration;
+
+/// Ps and where goroutines go on.
+const SETTINGS: [(usize, Migrate); 5] =
+    [(1, Migrate::Free), (2, Migrate::Free), (3, Migrate::Free), (2, Migrate::Always), (2, Migrate::Never)];
+
+#[derive(Clone, Copy, Debug)]
+enum Migrate {
+    Free,
+    Always,
+    Never,
+}
+
+/// Schedules for each setting.
+const SCHEDULES: usize = 600;
+/// More steps than any schedule of these cases takes: who takes more runs in circles.
+const STEPS: usize = 1_000_000;
+
+/// Who goes on at each step, by one seed for each execution. Two ways in turns, because they find different faults:
+///
+/// - **runs**: a thread goes on for some steps, then any other one does. How many is chosen for each execution, from 1 to
+///   some hundreds: what takes one switch at the wrong moment and then much to happen elsewhere needs long ones.
+/// - **ranks** (PCT): the runnable thread of the first rank goes on, and comes last from a few steps on that are
+///   chosen in advance. So a thread may stand still in the middle of something until all others can do no more.
+#[derive(Debug)]
+struct Chance {
+    left: usize,
+    seed: u64,
+    state: u64,
+    /// A thread goes on with so many chances to one. 0: by ranks.
+    run: u64,
+    ranks: BTreeMap<usize, u64>,
+    last: u64,
+    changes: Vec<usize>,
+    step: usize,
+}
+
+/// Steps at which a thread comes last, at most.
+const CHANGES: u64 = 6;
+
+impl Chance {
+    fn new(seed: u64, schedules: usize) -> Chance {
+        Chance {
+            left: schedules,
+            seed,
+            state: seed,
+            run: 0,
+            ranks: BTreeMap::new(),
+            last: 0,
+            changes: Vec::new(),
+            step: 0,
+        }
+    }
+
+    /// splitmix64.
+    fn draw(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.draw() % n as u64) as usize
+    }
+}
+
+impl Scheduler for Chance {
+    fn new_execution(&mut self) -> Option<Schedule> {
+        self.left = self.left.checked_sub(1)?;
+        if self.step > 0 {
+            // The seed that was asked for is the first one's.
+            self.state = self.seed;
+            self.seed = self.draw();
+        }
+        self.state = self.seed;
+        self.step = 0;
+        self.last = 1 << 32;
+        self.ranks.clear();
+        let way = self.draw();
+        self.run = if way & 1 == 0 { 0 } else { 1 << ((way >> 1) % 9) };
+        // Executions have some thousand steps; the changes come anywhere in the first so many of them.
+        let within = 1 << (6 + (way >> 8) % 8);
+        self.changes = (0..(way >> 16) % (CHANGES + 1)).map(|_| self.below(within)).collect();
+        Some(Schedule::new(self.seed))
+    }
+
+    fn next_task(&mut self, runnable: &[&Task], current: Option<TaskId>, yields: bool) -> Option<TaskId> {
+        self.step += 1;
+        if self.run > 0 {
+            let stays = !yields && self.draw() % self.run != 0;
+            let stays = current.filter(|c| stays && runnable.iter().any(|t| t.id() == *c));
+            return stays.or_else(|| Some(runnable[self.below(runnable.len())].id()));
+        }
+        if let Some(current) = current
+            && (yields || self.changes.contains(&self.step))
+        {
+            self.last += 1;
+            self.ranks.insert(current.into(), self.last);
+        }
+        for t in runnable {
+            if !self.ranks.contains_key(&t.id().into()) {
+                let rank = self.draw() >> 32;
+                self.ranks.insert(t.id().into(), rank);
+            }
+        }
+        runnable.iter().map(|t| t.id()).min_by_key(|id| self.ranks[&usize::from(*id)])
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.draw()
+    }
+}
+
+impl Drop for Chance {
+    fn drop(&mut self) {
+        if panicking() {
+            eprintln!("failed with GORT_SHUTTLE_SEED={}, after {} steps", self.seed, self.step);
+        }
+    }
+}
+
+fn builder((procs, migrate): (usize, Migrate)) -> RuntimeBuilder {
+    let builder = Runtime::builder().max_procs(procs);
+    match migrate {
+        Migrate::Free => builder,
+        Migrate::Always => builder.migrate_always(),
+        Migrate::Never => builder.migrate(false),
+    }
+}
+
+fn number(name: &str, default: impl FnOnce() -> u64) -> u64 {
+    env::var(name).map_or_else(|_| default(), |n| n.parse().expect("a number"))
+}
+
+/// Runs a case under many schedules.
+fn check(case: fn(RuntimeBuilder)) {
+    let schedules = number("GORT_SHUTTLE_SCHEDULES", || SCHEDULES as u64) as usize;
+    for setting in SETTINGS {
+        run(setting, case, |seed| Chance::new(seed, schedules));
+    }
+}
+
+fn run<S: Scheduler + 'static>(
+    setting: (usize, Migrate),
+    case: fn(RuntimeBuilder),
+    scheduler: impl Fn(u64) -> S,
+) {
+    let seed = number("GORT_SHUTTLE_SEED", || RandomState::new().hash_one(0));
+    // Said now, for ends of the process without a last word.
+    eprintln!("{setting:?} from GORT_SHUTTLE_SEED={seed}");
+    let mut config = Config::new();
+    config.stack_size = 1 << 18;
+    config.max_steps = MaxSteps::FailAfter(STEPS);
+    config.failure_persistence = FailurePersistence::None;
+    config.silence_warnings = true;
+    Runner::new(scheduler(seed), config).run(move || case(builder(setting)));
+}
+
+/// Ends a runtime that has nothing left to run.
+fn end(rt: Runtime) {
+    assert_eq!(rt.shutdown_timeout(Duration::from_millis(50)), 0, "goroutines were left");
+}
+
+#[test]
+fn two_goroutines_pass_a_value_to_and_fro() {
+    check(ping_pong);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_schedule() {
+    for setting in SETTINGS {
+        run(setting, ping_pong, |seed| UncontrolledNondeterminismCheckScheduler::new(Chance::new(seed, 20)));
+    }
+}
+
+fn ping_pong(builder: RuntimeBuilder) {
+    let rt = builder.build().unwrap();
+    let sum = rt.run(|| {
+        let (ping, pong) = (chan(0), chan(0));
+        let (there, back) = (ping.clone(), pong.clone());
+        let echo = gort::go(move || {
+            for n in there.iter() {
+                back.send(n + 1);
+            }
+        });
+        let mut n = 0;
+        for _ in 0..4 {
+            ping.send(n);
+            n = pong.recv().unwrap();
+        }
+        ping.close();
+        echo.join().unwrap();
+        n
+    });
+    assert_eq!(sum, 4);
+    end(rt);
+}
+
+#[test]
+fn every_value_of_many_producers_comes_to_one_consumer_once() {
+    check(|builder| {
+        const PRODUCERS: usize = 3;
+        const EACH: usize = 3;
+        let rt = builder.build().unwrap();
+        let mut all = rt.run(|| {
+            let (tx, rx) = channel(1);
+            for p in 0..PRODUCERS {
+                let tx = tx.clone();
+                gort::go(move || (0..EACH).for_each(|i| tx.send(p * EACH + i).unwrap()));
+            }
+            drop(tx);
+            let consumers: Vec<_> = (0..2)
+                .map(|_| {
+                    let rx = rx.clone();
+                    gort::go(move || rx.iter().collect::<Vec<_>>())
+                })
+                .collect();
+            let mut all = Vec::new();
+            for consumer in consumers {
+                let got = consumer.join().unwrap();
+                for p in 0..PRODUCERS {
+                    assert!(got.iter().filter(|v| *v / EACH == p).is_sorted(), "out of order: {got:?}");
+                }
+                all.extend(got);
+            }
+            all
+        });
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(0..PRODUCERS * EACH), "{all:?}");
+        end(rt);
+    });
+}
+
+#[test]
+fn a_select_takes_each_value_once_and_sees_each_close() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let (sum, closed) = rt.run(|| {
+            let (a, b) = (chan::<usize>(0), chan::<usize>(1));
+            for (ch, first) in [(a.clone(), 1), (b.clone(), 10)] {
+                gort::go(move || {
+                    ch.send(first);
+                    ch.send(first);
+                    ch.close();
+                });
+            }
+            let (mut a, mut b) = (a, b);
+            let (mut sum, mut closed) = (0, 0);
+            while closed < 2 {
+                select! {
+                    recv(a) -> v => match v {
+                        Some(v) => sum += v,
+                        None => { closed += 1; a = gort::Chan::nil(); }
+                    },
+                    recv(b) -> v => match v {
+                        Some(v) => sum += v,
+                        None => { closed += 1; b = gort::Chan::nil(); }
+                    },
+                }
+            }
+            (sum, closed)
+        });
+        assert_eq!((sum, closed), (22, 2));
+        end(rt);
+    });
+}
+
+#[test]
+fn two_selects_that_could_serve_each_other_do() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let (a, b) = (chan::<usize>(0), chan::<usize>(0));
+            let (a2, b2) = (a.clone(), b.clone());
+            let other = gort::go(move || {
+                select! {
+                    send(a2, 1) => 10,
+                    recv(b2) -> v => v.unwrap(),
+                }
+            });
+            let mine = select! {
+                recv(a) -> v => v.unwrap(),
+                send(b, 2) => 20,
+            };
+            let other = other.join().unwrap();
+            assert!([(1, 10), (20, 2)].contains(&(mine, other)), "{mine} {other}");
+        });
+        end(rt);
+    });
+}
+
+/// A time of which chance says whether it is over before anything else happens.
+fn a_moment() -> Duration {
+    Duration::from_micros(shuttle::rand::thread_rng().next_u64() % 32)
+}
+
+#[test]
+fn every_sleeper_wakes() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let sleepers: Vec<_> =
+                (0..3).map(|_| gort::go(|| (0..3).for_each(|_| gort::time::sleep(a_moment())))).collect();
+            gort::time::sleep(a_moment());
+            sleepers.into_iter().for_each(|s| s.join().unwrap());
+        });
+        end(rt);
+    });
+}
+
+#[test]
+fn a_receive_with_a_deadline_gets_the_value_or_leaves_it() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let ch = chan::<usize>(0);
+            let tx = ch.clone();
+            let sender = gort::go(move || {
+                gort::time::sleep(a_moment());
+                tx.send_timeout(7, a_moment()).is_ok()
+            });
+            let got = ch.recv_timeout(a_moment()) == Ok(7);
+            let then = select! {
+                recv(ch) -> v => v == Some(7),
+                recv(gort::time::after(a_moment())) -> _ => false,
+            };
+            assert!(!got || !then, "received twice");
+            assert_eq!(sender.join().unwrap(), got || then);
+        });
+        end(rt);
+    });
+}
+
+#[test]
+fn plain_threads_and_goroutines_serve_each_other() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let (to, from) = (chan::<usize>(0), chan::<usize>(0));
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let (to, from) = (to.clone(), from.clone());
+                rt.go(move || {
+                    for n in to.iter() {
+                        from.send(2 * n);
+                    }
+                })
+            })
+            .collect();
+        let threads: Vec<_> = (1..3)
+            .map(|n| {
+                let (to, from) = (to.clone(), from.clone());
+                thread::spawn(move || {
+                    to.send(n);
+                    from.recv().unwrap()
+                })
+            })
+            .collect();
+        let sum: usize = threads.into_iter().map(|t| t.join().unwrap()).sum();
+        assert_eq!(sum, 6);
+        to.close();
+        workers.into_iter().for_each(|w| w.join().unwrap());
+        end(rt);
+    });
+}
+
+#[test]
+fn a_thread_that_was_served_may_end_at_once() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let ch = chan::<usize>(0);
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let ch = ch.clone();
+                thread::spawn(move || ch.recv().unwrap())
+            })
+            .collect();
+        let sender = rt.go(move || (0..3).for_each(|n| ch.send(n)));
+        let sum: usize = threads.into_iter().map(|t| t.join().unwrap()).sum();
+        assert_eq!(sum, 3);
+        sender.join().unwrap();
+        end(rt);
+    });
+}
+
+#[test]
+fn a_tree_of_goroutines_is_counted_to_its_last_leaf() {
+    fn grow(depth: usize, leaves: &Arc<AtomicUsize>) {
+        if depth == 0 {
+            leaves.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let children: Vec<_> = (0..2)
+            .map(|_| {
+                let leaves = Arc::clone(leaves);
+                gort::go(move || grow(depth - 1, &leaves))
+            })
+            .collect();
+        gort::yield_now();
+        children.into_iter().for_each(|c| c.join().unwrap());
+    }
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let leaves = Arc::new(AtomicUsize::new(0));
+        rt.run(|| grow(3, &leaves));
+        assert_eq!(leaves.load(Ordering::Relaxed), 8);
+        end(rt);
+    });
+}
+
+#[test]
+fn a_wait_group_and_detached_goroutines_end() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let done = rt.run(|| {
+            let wg = gort::sync::WaitGroup::new();
+            let done = Arc::new(AtomicUsize::new(0));
+            for _ in 0..4 {
+                let done = Arc::clone(&done);
+                wg.go(move || {
+                    gort::yield_now();
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            wg.wait();
+            done.load(Ordering::Relaxed)
+        });
+        assert_eq!(done, 4);
+        end(rt);
+    });
+}
+
+#[test]
+fn a_runtime_ends_while_its_goroutines_wait_run_and_come() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let ch = chan::<usize>(0);
+        let parked = ch.clone();
+        rt.go(move || parked.recv());
+        rt.go(|| gort::time::sleep(Duration::from_secs(3600)));
+        rt.go(|| (0..3).for_each(|_| gort::yield_now()));
+        let abandoned = rt.shutdown_timeout(Duration::ZERO);
+        assert!(abandoned <= 3);
+        // Nobody, or somebody who will not run any more.
+        let _ = ch.try_send(1);
+    });
+}
+
+#[test]
+fn two_runtimes_wake_each_other_and_end() {
+    check(|builder| {
+        let (a, b) = (builder.clone().build().unwrap(), builder.build().unwrap());
+        let (there, back) = (chan::<usize>(0), chan::<usize>(0));
+        let (rx, tx) = (there.clone(), back.clone());
+        let far = b.go(move || tx.send(rx.recv().unwrap() + 1));
+        let got = a.run(|| {
+            there.send(1);
+            back.recv().unwrap()
+        });
+        assert_eq!(got, 2);
+        end(a);
+        far.join().unwrap();
+        end(b);
+    });
+}
