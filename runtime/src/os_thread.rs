@@ -29,6 +29,9 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
 /// For code that counts on its thread: C libraries with thread-local state, thread priorities, namespaces. A goroutine
 /// that ends while it holds a lock (by [`std::mem::forget`] of the guard) takes the thread with it: it is never used again.
 ///
+/// In a runtime built with `migrate(false)` the goroutines that have started on the thread before wait until it is unlocked:
+/// do not wait for one of them meanwhile.
+///
 /// # Panics
 ///
 /// When it nests 255 deep.

@@ -10,6 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Runs `body` as [`at_each_size`] does, unless goroutines stay on their threads: then those that have started on a thread
+/// that is locked, or held by a goroutine that does not come back, wait for it, the main one of a test as well. That has
+/// tests of its own.
+fn at_each_size_if_free(body: impl Fn()) {
+    if std::env::var("GORT_MIGRATE").as_deref() != Ok("0") {
+        at_each_size(body);
+    }
+}
+
 /// Computes until told to stop, without a call to the library.
 fn spin(stop: Arc<AtomicBool>) {
     while !stop.load(SeqCst) {
@@ -64,7 +73,7 @@ fn progress_beside(hogs: Vec<gort::JoinHandle<()>>, stop: &Arc<AtomicBool>, d: D
 
 #[test]
 fn goroutines_that_spin_without_a_call_do_not_stop_the_others() {
-    at_each_size(|| {
+    at_each_size_if_free(|| {
         let stop = Arc::new(AtomicBool::new(false));
         // With 64 Ps on few cores these are many; the more of them, the smaller everybody's share.
         let n = 2 * gort::max_procs().min(4);
@@ -103,7 +112,7 @@ fn announced_blocking_calls_do_not_stop_the_others() {
 
 #[test]
 fn a_std_lock_between_goroutines_does_not_stop_the_runtime() {
-    at_each_size(|| {
+    at_each_size_if_free(|| {
         let lock = Arc::new(Mutex::new(0));
         let held = lock.lock().unwrap();
         let n = gort::max_procs() + 1;
@@ -249,7 +258,7 @@ fn a_thousand_goroutines_may_block_at_once() {
 
 #[test]
 fn a_locked_goroutine_keeps_its_thread_and_has_it_for_itself() {
-    at_each_size(|| {
+    at_each_size_if_free(|| {
         let stop = Arc::new(AtomicBool::new(false));
         let others = Arc::new(Mutex::new(std::collections::HashSet::new()));
         let noise: Vec<_> = (0..4)
@@ -328,7 +337,7 @@ fn a_thread_whose_goroutine_ends_locked_is_never_used_again() {
 
 #[test]
 fn many_locked_goroutines_pass_values_to_each_other() {
-    at_each_size(|| {
+    at_each_size_if_free(|| {
         const N: usize = 8;
         let first = gort::chan(0);
         let mut last = first.clone();
@@ -372,7 +381,7 @@ impl Drop for ReceivesInDrop {
 
 #[test]
 fn goroutines_that_park_while_they_unwind_do_not_disturb_each_other() {
-    at_each_size(|| {
+    at_each_size_if_free(|| {
         const N: usize = 6;
         let (from, got) = (gort::chan(0), Arc::new(Mutex::new(Vec::new())));
         let calm = Arc::new(AtomicBool::new(true));
@@ -565,4 +574,57 @@ fn the_default_is_what_this_process_may_use() {
         assert_eq!(gort::run(gort::max_procs), 1);
     })
     .with_status(0);
+}
+
+#[test]
+fn what_has_started_on_a_thread_that_is_locked_waits_for_it_if_it_may_not_migrate() {
+    let rt = gort::Runtime::builder().max_procs(1).migrate(false).build().unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let tell = |what: &'static str| {
+        let order = order.clone();
+        move || order.lock().unwrap().push(what)
+    };
+    let (bound, fresh, unlocks) = (tell("bound"), tell("fresh"), tell("unlocks"));
+    let h = rt.go(move || {
+        let ch = gort::chan(0);
+        let rx = ch.clone();
+        let bound = go!(move || {
+            rx.recv();
+            let here = thread::current().id();
+            bound();
+            here
+        });
+        // It starts here, on the only P, and waits.
+        gort::yield_now();
+        let home = thread::current().id();
+        let mine = lock_os_thread();
+        ch.send(());
+        let fresh = go!(move || {
+            fresh();
+            thread::current().id()
+        });
+        assert_ne!(fresh.join().unwrap(), home, "a goroutine ran on a locked thread");
+        gort::time::sleep(Duration::from_millis(20));
+        unlocks();
+        drop(mine);
+        assert_eq!(bound.join().unwrap(), home, "one that has started has migrated");
+    });
+    h.join().unwrap();
+    assert_eq!(*order.lock().unwrap(), ["fresh", "unlocks", "bound"]);
+}
+
+#[test]
+fn what_has_not_started_goes_on_beside_a_hog_if_nothing_may_migrate() {
+    let rt = gort::Runtime::builder().max_procs(1).migrate(false).build().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let hog = rt.go({
+        let stop = stop.clone();
+        || spin(stop)
+    });
+    let others: Vec<_> = (0..100).map(|i| rt.go(move || i)).collect();
+    for (i, other) in others.into_iter().enumerate() {
+        assert_eq!(other.join().unwrap(), i);
+    }
+    stop.store(true, SeqCst);
+    hog.join().unwrap();
 }

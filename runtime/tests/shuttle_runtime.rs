@@ -485,3 +485,83 @@ fn two_runtimes_wake_each_other_and_end() {
         end(b);
     });
 }
+
+#[test]
+fn goroutines_that_compute_or_block_lose_their_p_and_get_another() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let ch = chan(0);
+        let given = ch.clone();
+        rt.run(move || {
+            let all: Vec<_> = (0..3)
+                .map(|i| {
+                    let ch = given.clone();
+                    gort::go(move || {
+                        gort::blocking(|| ch.send(i));
+                        // Comes into the runtime again and again, now with a P, now without.
+                        let child = gort::go(move || i);
+                        gort::yield_now();
+                        assert_eq!(child.join().unwrap(), i);
+                    })
+                })
+                .collect();
+            let mut got: Vec<i32> = given.iter().take(3).collect();
+            got.sort_unstable();
+            assert_eq!(got, [0, 1, 2]);
+            all.into_iter().for_each(|h| h.join().unwrap());
+        });
+        assert_eq!(rt.num_goroutines(), 0);
+    });
+}
+
+#[test]
+fn locked_goroutines_take_turns_with_the_others() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        // No goroutine on this side: one that has started on the thread that is locked would wait for it, if it may not go
+        // elsewhere.
+        {
+            let (there, back) = (chan(0), chan(0));
+            let (from, to) = (there.clone(), back.clone());
+            let locked = rt.go(move || {
+                let _mine = gort::lock_os_thread();
+                for n in from.iter() {
+                    gort::yield_now();
+                    to.send(n + 1);
+                }
+            });
+            let other = rt.go(gort::yield_now);
+            for n in 0..3 {
+                there.send(n);
+                assert_eq!(back.recv(), Some(n + 1));
+            }
+            there.close();
+            locked.join().unwrap();
+            other.join().unwrap();
+            // Takes its thread with it.
+            rt.go(|| std::mem::forget(gort::lock_os_thread())).join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_number_of_ps_changes_under_the_goroutines() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let all: Vec<_> = (0..3)
+                .map(|_| {
+                    gort::go(|| {
+                        gort::yield_now();
+                        gort::go(gort::yield_now).join().unwrap();
+                    })
+                })
+                .collect();
+            for n in [1, 3, 2] {
+                gort::set_max_procs(n);
+                assert_eq!(gort::max_procs(), n);
+            }
+            all.into_iter().for_each(|h| h.join().unwrap());
+        });
+    });
+}

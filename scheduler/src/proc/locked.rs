@@ -8,6 +8,9 @@
 //! Threads are never ended here, so it retires: it sleeps for ever. With `Migration::Never` goroutines may have started
 //! on it before that stay there to their end; it runs these first.
 //!
+//! With `Migration::Never` goroutines that have started on the thread before stay there, and wait until it is unlocked. Both
+//! promises allow nothing else; a goroutine that has its thread locked must not wait for one of them.
+//!
 //! **Unwinding.** `std` counts panics per thread. A goroutine that stops running while it unwinds (a destructor that
 //! receives) has its M locked for that time: else those that ran on it meanwhile would find `panicking()` true, and a second
 //! panic there would abort the process.
