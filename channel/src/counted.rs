@@ -14,7 +14,7 @@ use crate::park::{Wait, wait_at_nil};
 use crate::recv::{Received, chanrecv};
 use crate::send::{Sent, chansend};
 use gort_scheduler::g::WaitReason;
-use gort_scheduler::proc::{getg, pin, preempt_point};
+use gort_scheduler::proc::{current, getg, pin, preempt_check};
 use gort_scheduler::sync::atomic::Ordering;
 use std::alloc::Layout;
 use std::fmt;
@@ -86,39 +86,41 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
 
     #[inline]
     pub fn send(&self, v: T, wait: Wait) -> Result<(), (Sent, T)> {
+        let me = current();
         let mut v = ManuallyDrop::new(v);
         let elem = (&raw mut v).cast::<u8>();
         let sent = match self.hchan() {
             // SAFETY: the channel is one of T; the value is given away if it was sent, and taken back below if not.
-            Some(c) => unsafe { chansend(c, elem, size_of::<T>(), wait) },
+            Some(c) => unsafe { chansend(me, c, elem, size_of::<T>(), wait) },
             None => {
                 wait_at_nil(wait, WaitReason::ChanSendNilChan);
                 if wait == Wait::No { Sent::Full } else { Sent::TimedOut }
             }
         };
-        preempt_point();
+        me.into_iter().for_each(preempt_check);
         if sent == Sent::Sent {
             return Ok(());
         }
         let v = ManuallyDrop::into_inner(v);
         if sent == Sent::Refused {
-            pin::refuse(getg());
+            refused(v);
         }
         Err((sent, v))
     }
 
     #[inline]
     pub fn recv(&self, wait: Wait) -> Result<T, Received> {
+        let me = current();
         let mut place = MaybeUninit::<T>::uninit();
         let received = match self.hchan() {
             // SAFETY: the channel is one of T, and the place has room for one.
-            Some(c) => unsafe { chanrecv(c, place.as_mut_ptr().cast(), size_of::<T>(), wait) },
+            Some(c) => unsafe { chanrecv(me, c, place.as_mut_ptr().cast(), size_of::<T>(), wait) },
             None => {
                 wait_at_nil(wait, WaitReason::ChanReceiveNilChan);
                 if wait == Wait::No { Received::Empty } else { Received::TimedOut }
             }
         };
-        preempt_point();
+        me.into_iter().for_each(preempt_check);
         // SAFETY: received means that the place holds a value, which is ours.
         if received == Received::Received { Ok(unsafe { place.assume_init() }) } else { Err(received) }
     }
@@ -299,4 +301,11 @@ impl<T, const ROLE: u64> Hash for Counted<T, ROLE> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.addr().hash(state);
     }
+}
+
+/// A send would have to wait, and must not: the value goes with the panic.
+#[cold]
+#[inline(never)]
+fn refused<T>(_v: T) -> ! {
+    pin::refuse(getg())
 }

@@ -61,7 +61,7 @@ pub(crate) enum Woken {
 ///
 /// `gp` is the caller, `q` a queue of `c`, whose lock is held and is released here. `sg` is a fresh sudog of `gp` that
 /// stays in place over the call, `is_select` as [`is_claimed`] has it.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn park(
     gp: &'static G,
     c: &Hchan,
@@ -82,7 +82,7 @@ pub(crate) unsafe fn park(
             Wait::Until(deadline) => {
                 gp.begin_select();
                 q.enqueue(sg);
-                if !gopark_until(Some(chanparkcommit), lock, reason, deadline) {
+                if !gopark_until(gp, Some(chanparkcommit), lock, reason, deadline) {
                     c.lock.lock();
                     q.remove(sg);
                     c.lock.unlock();
@@ -92,7 +92,7 @@ pub(crate) unsafe fn park(
             Wait::No | Wait::Forever => {
                 begin_wait(gp);
                 q.enqueue(sg);
-                gopark(Some(chanparkcommit), lock, reason);
+                gopark(gp, Some(chanparkcommit), lock, reason);
             }
         }
     }
@@ -121,7 +121,7 @@ pub fn block_forever(reason: WaitReason) -> ! {
     loop {
         begin_wait(gp);
         // SAFETY: nobody learns of this wait, so nobody readies it.
-        unsafe { gopark(None, ptr::null_mut(), reason) };
+        unsafe { gopark(gp, None, ptr::null_mut(), reason) };
     }
 }
 
@@ -137,7 +137,7 @@ pub fn wait_at_nil(wait: Wait, reason: WaitReason) {
             }
             gp.begin_select();
             // SAFETY: nobody but the timer learns of this wait.
-            unsafe { gopark_until(None, ptr::null_mut(), reason, deadline) };
+            unsafe { gopark_until(gp, None, ptr::null_mut(), reason, deadline) };
         }
     }
 }

@@ -11,7 +11,7 @@
 use crate::hchan::Hchan;
 use crate::park::{Wait, Woken, is_claimed, park};
 use crate::waitq::{self, Sudog};
-use gort_scheduler::g::WaitReason;
+use gort_scheduler::g::{G, WaitReason};
 use gort_scheduler::proc::{getg, pin};
 use std::ptr;
 
@@ -33,9 +33,15 @@ pub enum Received {
 ///
 /// # Safety
 ///
-/// `elem` has room for an element of the channel's type, which is the caller's if the answer is `Received`.
+/// `me` is the caller, as `current` has it. `elem` has room for an element of the channel's type, which is the caller's if the answer is `Received`.
 #[inline(always)]
-pub unsafe fn chanrecv(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Received {
+pub unsafe fn chanrecv(
+    me: Option<&'static G>,
+    c: &Hchan,
+    elem: *mut u8,
+    size: usize,
+    wait: Wait,
+) -> Received {
     // Step 1. "Empty, then not closed" was true at the first look; "closed, then empty" is true for ever.
     if c.empty() {
         if c.is_closed() {
@@ -53,7 +59,7 @@ pub unsafe fn chanrecv(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Rec
         if let Some(sg) = c.sendq.dequeue() {
             recv_direct(c, sg, elem, size);
             c.lock.unlock();
-            waitq::ready(sg);
+            waitq::ready(me, sg);
             return Received::Received;
         }
         // Step 3.
@@ -73,7 +79,7 @@ pub unsafe fn chanrecv(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Rec
         return Received::Empty;
     }
     // SAFETY: the lock is held, `elem` stays in the caller's frame.
-    unsafe { recv_wait(c, elem, wait) }
+    unsafe { recv_wait(me, c, elem, wait) }
 }
 
 /// Moves an element out for a receiver that found a waiting sender, whose own element moves up.
@@ -100,8 +106,8 @@ pub(crate) unsafe fn recv_direct(c: &Hchan, sg: *const Sudog, elem: *mut u8, siz
 ///
 /// The channel's lock is held, and is released here; `elem` as for [`chanrecv`].
 #[inline(never)]
-unsafe fn recv_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
-    let gp = getg();
+unsafe fn recv_wait(me: Option<&'static G>, c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
+    let gp = me.unwrap_or_else(getg);
     let sg = Sudog::in_g(gp, elem, is_claimed(gp, wait));
     // SAFETY: the sudog is this wait's until it has been dequeued or removed.
     match unsafe { park(gp, c, &c.recvq, sg, wait, WaitReason::ChanReceive) } {

@@ -145,7 +145,7 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
             locks.unlock();
             if let Some(sg) = partner {
                 // SAFETY: dequeued and served by `try_case`.
-                unsafe { waitq::ready(sg) };
+                unsafe { waitq::ready(Some(gp), sg) };
             }
             return Some(Done { index: i as usize, success });
         }
@@ -174,8 +174,10 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
     // SAFETY: the commit lets the wakers at us, and exactly one wins the select and readies us.
     unsafe {
         match wait {
-            Wait::Until(deadline) => _ = gopark_until(Some(selparkcommit), arg, WaitReason::Select, deadline),
-            _ => gopark(Some(selparkcommit), arg, WaitReason::Select),
+            Wait::Until(deadline) => {
+                _ = gopark_until(gp, Some(selparkcommit), arg, WaitReason::Select, deadline)
+            }
+            _ => gopark(gp, Some(selparkcommit), arg, WaitReason::Select),
         }
     }
 

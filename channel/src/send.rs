@@ -13,7 +13,7 @@
 use crate::hchan::Hchan;
 use crate::park::{Wait, Woken, is_claimed, park};
 use crate::waitq::{self, Sudog};
-use gort_scheduler::g::WaitReason;
+use gort_scheduler::g::{G, WaitReason};
 use gort_scheduler::proc::getg;
 use std::ptr;
 
@@ -37,9 +37,9 @@ pub enum Sent {
 ///
 /// # Safety
 ///
-/// `elem` holds an element of the channel's type, which the caller gives away if the answer is `Sent`.
+/// `me` is the caller, as `current` has it. `elem` holds an element of the channel's type, which the caller gives away if the answer is `Sent`.
 #[inline(always)]
-pub unsafe fn chansend(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Sent {
+pub unsafe fn chansend(me: Option<&'static G>, c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Sent {
     // Step 1. One moment is enough: see `Hchan`.
     if wait == Wait::No && !c.refuses_sends() && c.full() {
         return Sent::Full;
@@ -55,7 +55,7 @@ pub unsafe fn chansend(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Sen
         if let Some(sg) = c.recvq.dequeue() {
             send_direct(sg, elem, size);
             c.lock.unlock();
-            waitq::ready(sg);
+            waitq::ready(me, sg);
             return Sent::Sent;
         }
         // Step 3.
@@ -70,7 +70,7 @@ pub unsafe fn chansend(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Sen
         return Sent::Full;
     }
     // SAFETY: the lock is held, `elem` stays in the caller's frame.
-    unsafe { send_wait(c, elem, wait) }
+    unsafe { send_wait(me, c, elem, wait) }
 }
 
 /// Moves the element into a receiver's frame.
@@ -93,8 +93,8 @@ pub(crate) unsafe fn send_direct(sg: *const Sudog, elem: *const u8, size: usize)
 ///
 /// The channel's lock is held, and is released here; `elem` as for [`chansend`].
 #[inline(never)]
-unsafe fn send_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
-    let gp = getg();
+unsafe fn send_wait(me: Option<&'static G>, c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
+    let gp = me.unwrap_or_else(getg);
     let sg = Sudog::in_g(gp, elem, is_claimed(gp, wait));
     // SAFETY: the sudog is this wait's until it has been dequeued or removed.
     match unsafe { park(gp, c, &c.sendq, sg, wait, WaitReason::ChanSend) } {

@@ -15,6 +15,7 @@
 //! `success` are the waker's.
 
 use gort_scheduler::g::{G, INLINE};
+use gort_scheduler::proc::{current, goready_by};
 use gort_scheduler::sync::atomic::{AtomicPtr, Ordering};
 use std::cell::Cell;
 use std::ptr;
@@ -215,12 +216,13 @@ impl ReadyList {
 
     /// Readies them. The channel's lock is open.
     pub fn ready_all(self) {
+        let me = current();
         let mut sg = self.head;
         while !sg.is_null() {
             // SAFETY: ours until readied (W3); the link is read before that.
             unsafe {
                 let next = (*sg).next.get();
-                ready(sg);
+                ready(me, sg);
                 sg = next;
             }
         }
@@ -231,13 +233,13 @@ impl ReadyList {
 ///
 /// # Safety
 ///
-/// The caller has dequeued `sg` and not readied it yet (W3).
+/// The caller has dequeued `sg` and not readied it yet (W3). `me` is the caller, as `current` has it, or any G.
 #[inline]
-pub unsafe fn ready(sg: *const Sudog) {
+pub unsafe fn ready(me: Option<&'static G>, sg: *const Sudog) {
     // SAFETY: the caller's promise.
     unsafe {
         let g = (*sg).g;
         g.set_param(sg.cast_mut().cast());
-        gort_scheduler::proc::goready(g);
+        goready_by(me, g);
     }
 }

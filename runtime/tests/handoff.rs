@@ -494,7 +494,7 @@ fn what_would_park_panics_while_suspending_is_forbidden() {
 
 #[test]
 fn the_number_of_ps_changes_while_goroutines_run() {
-    at_each_size(|| {
+    at_each_size_if_free(|| {
         let before = gort::max_procs();
         let stop = Arc::new(AtomicBool::new(false));
         let pairs: Vec<_> = (0..4).map(|_| go!(ping_pong(stop.clone()))).collect();

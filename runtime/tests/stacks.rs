@@ -1242,3 +1242,18 @@ fn a_stack_size_out_of_range_is_refused_and_the_range_is_named() {
         }
     });
 }
+
+#[test]
+fn runtimes_that_end_with_abandoned_goroutines_keep_no_room_for_others() {
+    in_child("runtimes_that_end_with_abandoned_goroutines_keep_no_room_for_others", &[], || {
+        // Each P counts on some memory; 20,000 of them would count on more than the machine has.
+        for _ in 0..320 {
+            let rt = gort::Runtime::builder().max_procs(64).build().unwrap();
+            rt.go(|| chan::<()>(0).recv());
+            rt.go(|| ()).join().unwrap();
+            assert_eq!(rt.shutdown_timeout(Duration::from_millis(1)), 1);
+        }
+        assert_eq!(gort::run(|| gort::go!(|| 1).join().unwrap()), 1);
+    })
+    .with_status(0);
+}

@@ -500,14 +500,15 @@ impl G {
     /// Notes that `gp` was put behind this one in a queue.
     #[inline]
     pub(crate) fn set_behind(&self, gp: &'static G) {
-        // Relaxed: a hint.
-        self.behind.store(std::ptr::from_ref(gp).cast_mut(), Ordering::Relaxed);
+        // ORDERING: Release, pairs with the Acquire in `take_behind`: who finds a G here finds one that has been made.
+        self.behind.store(std::ptr::from_ref(gp).cast_mut(), Ordering::Release);
     }
 
     /// Who was put behind this one and may run after it. Asked once; a hint.
     #[inline]
     pub(crate) fn take_behind(&self) -> Option<&'static G> {
-        let gp = self.behind.load(Ordering::Relaxed);
+        // ORDERING: Acquire, pairs with the Release in `set_behind`.
+        let gp = self.behind.load(Ordering::Acquire);
         // SAFETY: null or a G, whose memory is never freed.
         let gp = unsafe { gp.as_ref() }?;
         self.behind.store(std::ptr::null_mut(), Ordering::Relaxed);

@@ -100,7 +100,7 @@ impl<S> Gate<S> {
         }
         inner.last = &raw const waiter;
         // SAFETY: whoever opens the gate takes us out and readies us, once; the frame stays until then.
-        unsafe { gopark(Some(unlock), (&raw const self.lock).cast_mut().cast(), reason) };
+        unsafe { gopark(gp, Some(unlock), (&raw const self.lock).cast_mut().cast(), reason) };
     }
 }
 

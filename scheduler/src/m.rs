@@ -64,6 +64,8 @@ pub struct M {
     pub(crate) nhome: Cell<usize>,
     /// A goroutine has ended while it had the M locked: it serves its own goroutines only, and then nobody any more.
     pub(crate) retires: Cell<bool>,
+    /// `lockedg` is not null, or it retires: what the M looks at before each goroutine.
+    pub(crate) exclusive: Cell<bool>,
     /// The P that its waker gives it: what a sleeping M waits for. Written last by the waker (Release), taken by the
     /// M (Acquire); a wake-up of the note without it means nothing.
     nextp: AtomicPtr<P>,
@@ -125,6 +127,7 @@ impl M {
             locked: Home::default(),
             nhome: Cell::new(0),
             retires: Cell::new(false),
+            exclusive: Cell::new(false),
             nextp: AtomicPtr::new(ptr::null_mut()),
             errand: Cell::new(Errand::None),
             woken: Cell::new(false),
@@ -225,7 +228,7 @@ impl M {
     /// # Safety
     ///
     /// `gp` is that goroutine; what `why` needs is in the M's fields.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn switch_to_g0(gp: &'static G, why: Switch) {
         let stack = gp.stack().expect("a running goroutine has a stack");
         // Kept in this frame until the goroutine is back. A call on g0 needs none: the goroutine goes on running.

@@ -56,9 +56,9 @@ pub mod proc {
     /// # Safety
     ///
     /// As in the real one.
-    pub unsafe fn gopark(commit: Option<Commit>, lock: *mut (), reason: WaitReason) {
+    pub unsafe fn gopark(gp: &'static G, commit: Option<Commit>, lock: *mut (), reason: WaitReason) {
         // SAFETY: the caller's promise.
-        unsafe { waiting::park_thread_until(getg(), commit, lock, reason, Nanos::NEVER) };
+        unsafe { waiting::park_thread_until(gp, commit, lock, reason, Nanos::NEVER) };
     }
 
     /// As in the real one, on a plain thread.
@@ -99,6 +99,24 @@ pub mod proc {
         }
     }
 
+    /// A model's goroutines are threads.
+    pub fn current() -> Option<&'static G> {
+        None
+    }
+
+    /// As in the real one.
+    ///
+    /// # Safety
+    ///
+    /// As in the real one.
+    pub unsafe fn goready_by(_me: Option<&'static G>, gp: &'static G) {
+        // SAFETY: the caller's promise.
+        unsafe { goready(gp) };
+    }
+
+    /// No time slices in a model.
+    pub fn preempt_check(_gp: &'static G) {}
+
     /// No time slices in a model.
     pub fn preempt_point() {}
 }
@@ -126,12 +144,12 @@ pub mod sleep {
     ///
     /// As in the real one.
     pub unsafe fn gopark_until(
+        gp: &'static G,
         commit: Option<Commit>,
         lock: *mut (),
         reason: WaitReason,
         _deadline: Nanos,
     ) -> bool {
-        let gp = getg();
         let park = TimedPark { commit, lock };
         let arg = (&raw const park).cast_mut().cast();
         // SAFETY: the caller's promise.

@@ -56,7 +56,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             leave(sched, mp, spinner);
             return None;
         }
-        if !mp.lockedg.get().is_null() || mp.retires.get() {
+        if mp.exclusive.get() {
             return locked::find(sched, mp);
         }
         let Some(pp) = mp.try_p() else {
@@ -377,6 +377,7 @@ pub(super) fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinn
     if !mp.lockedg.replace(ptr::null()).is_null() {
         mp.retires.set(true);
     }
+    mp.exclusive.set(false);
     // What its last goroutine spawned, having passed the check before the end, is in no one else's hands.
     shutdown::drop_queued(sched);
 }

@@ -51,27 +51,31 @@ pub fn unlock_os_thread() {
 fn lock(gp: &'static G, n: u8) {
     gp.locks.set(n);
     gp.wired.set(true);
-    getm(gp).lockedg.set(gp);
+    let mp = getm(gp);
+    mp.lockedg.set(gp);
+    mp.exclusive.set(true);
 }
 
-fn unlock(gp: &'static G) {
+#[cold]
+#[inline(never)]
+pub(super) fn unlock(gp: &'static G) {
     debug_assert!(gp.locks.get() > 0, "unlocked more often than locked");
     let n = gp.locks.get() - 1;
     gp.locks.set(n);
     if n == 0 {
         let never = gp.sched().is_some_and(|s| s.config.migration == Migration::Never);
         gp.wired.set(never);
-        getm(gp).lockedg.set(ptr::null());
+        let mp = getm(gp);
+        mp.lockedg.set(ptr::null());
+        mp.exclusive.set(mp.retires.get());
     }
 }
 
-/// Calls `switch`, in which the goroutine leaves its stack, with its M locked: it unwinds.
+/// Locks the M of a goroutine that is about to leave its stack while it unwinds; [`unlock`] when it is back.
 #[cold]
 #[inline(never)]
-pub(super) fn unwinding(gp: &'static G, switch: impl FnOnce()) {
+pub(super) fn lock_unwinding(gp: &'static G) {
     lock(gp, gp.locks.get().saturating_add(1));
-    switch();
-    unlock(gp);
 }
 
 /// A goroutine has ended that ran on this M only; the M retires if it was locked. Runs on g0.
@@ -87,15 +91,14 @@ pub(super) fn ended(mp: &'static M, gp: &'static G, never_migrates: bool) {
 
 /// The next goroutine for an M that runs one only, or that retires. `None`: the M leaves the scheduler.
 pub(super) fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
-    let queue = if mp.retires.get() { &mp.home } else { &mp.locked };
+    let queue = if mp.lockedg.get().is_null() { &mp.home } else { &mp.locked };
     loop {
         if sched.stopped() || (mp.retires.get() && mp.nhome.get() == 0) {
             if sched.stopped() {
                 leave(sched, mp, None);
-            } else if let Some(pp) = mp.try_p() {
-                mp.set_p(None);
-                handoffp(sched, pp);
+            } else {
                 sched.nretired.fetch_add(1, Ordering::Relaxed);
+                pass_p_on(sched, mp);
             }
             return None;
         }
@@ -107,8 +110,7 @@ pub(super) fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
             {
                 return Some(Found { gp, inherit });
             }
-            mp.set_p(None);
-            handoffp(sched, pp);
+            pass_p_on(sched, mp);
         }
         // ORDERING: Release, pairs with the Acquire of who counts the sleepers.
         sched.nlocked_asleep.fetch_add(1, Ordering::Release);
@@ -129,5 +131,13 @@ pub(super) fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
         {
             return Some(Found { gp, inherit });
         }
+    }
+}
+
+/// The M gives its P up, if it has one.
+fn pass_p_on(sched: &'static Sched, mp: &'static M) {
+    if let Some(pp) = mp.try_p() {
+        mp.set_p(None);
+        handoffp(sched, pp);
     }
 }

@@ -492,7 +492,7 @@ impl<T> Goroutine<T> {
             }
             begin_wait(me);
             // SAFETY: `joining` lets exactly one waker know, the end of `gp`, or calls the park off.
-            unsafe { super::gopark(Some(joining), ptr::from_ref(gp).cast_mut().cast(), reason) };
+            unsafe { super::gopark(me, Some(joining), ptr::from_ref(gp).cast_mut().cast(), reason) };
             debug_assert_eq!(me.status(), Status::Running);
         }
         // ORDERING: Acquire (J3).

@@ -17,6 +17,12 @@ pub fn getg() -> &'static G {
     stack::current_head().unwrap_or_else(crate::thread::thread_g)
 }
 
+/// The calling goroutine; `None` on a plain thread.
+#[inline]
+pub fn current() -> Option<&'static G> {
+    stack::current_head()
+}
+
 /// The M that runs the calling goroutine. Not to be kept over a park: the next M is another one.
 #[inline]
 pub(crate) fn getm(gp: &'static G) -> &'static M {
@@ -25,19 +31,18 @@ pub(crate) fn getm(gp: &'static G) -> &'static M {
     unsafe { &*gp.m.load(Ordering::Relaxed) }
 }
 
-/// Parks the caller until [`goready`]. `commit` runs once the caller is off its stack, and typically releases the
+/// Parks the caller, whose G is `gp`, until [`goready`]. `commit` runs once the caller is off its stack, and typically releases the
 /// lock under which its wakers find it; if it says false, the park is called off and the caller goes on.
 ///
 /// On a plain thread the same, but that there is no stack to leave, and the thread blocks.
 ///
 /// # Safety
 ///
-/// From the moment that `commit` lets the first waker at the caller, exactly one of them may and will call
+/// `gp` is the caller. From the moment that `commit` lets the first waker at the caller, exactly one of them may and will call
 /// [`goready`] for it, unless `commit` says false. `commit` is sound to call with `lock` on another stack of the same
 /// thread, and touches nothing of the caller's frame after it has let a waker at it.
-#[inline]
-pub unsafe fn gopark(commit: Option<Commit>, lock: *mut (), reason: WaitReason) {
-    let gp = getg();
+#[inline(always)]
+pub unsafe fn gopark(gp: &'static G, commit: Option<Commit>, lock: *mut (), reason: WaitReason) {
     if gp.is_thread() {
         fork::check();
         // SAFETY: the caller's promise.
@@ -58,15 +63,17 @@ pub unsafe fn gopark(commit: Option<Commit>, lock: *mut (), reason: WaitReason) 
 /// # Safety
 ///
 /// As for [`M::switch_to_g0`].
-#[inline]
+#[inline(always)]
 unsafe fn switch_off(gp: &'static G, why: Switch) {
     // One load, unless somebody in the process panics.
-    if std::thread::panicking() {
-        // SAFETY: the caller's promise; locking the M leaves in place what `why` needs.
-        locked::unwinding(gp, || unsafe { M::switch_to_g0(gp, why) });
-    } else {
-        // SAFETY: the caller's promise.
-        unsafe { M::switch_to_g0(gp, why) };
+    let unwinds = std::thread::panicking();
+    if unwinds {
+        locked::lock_unwinding(gp);
+    }
+    // SAFETY: the caller's promise; locking the M leaves in place what `why` needs.
+    unsafe { M::switch_to_g0(gp, why) };
+    if unwinds {
+        locked::unlock(gp);
     }
 }
 
@@ -79,8 +86,19 @@ unsafe fn switch_off(gp: &'static G, why: Switch) {
 #[inline]
 pub unsafe fn goready(gp: &'static G) {
     // SAFETY: the caller's promise.
+    unsafe { goready_by(current(), gp) };
+}
+
+/// [`goready`] for a caller that knows who it is, as [`current`] has it.
+///
+/// # Safety
+///
+/// As for [`goready`]; `me` is the caller, a goroutine, or `None`.
+#[inline]
+pub unsafe fn goready_by(me: Option<&'static G>, gp: &'static G) {
+    // SAFETY: the caller's promise.
     if unsafe { !make_runnable(gp) } {
-        super::wake::ready(gp);
+        super::wake::ready(me, gp);
     }
 }
 
@@ -110,7 +128,7 @@ pub fn preempt_check(gp: &'static G) {
 /// [`preempt_check`] for a caller that does not know its G.
 #[inline]
 pub fn preempt_point() {
-    if let Some(gp) = stack::current_head() {
+    if let Some(gp) = current() {
         preempt_check(gp);
     }
 }

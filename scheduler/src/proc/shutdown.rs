@@ -45,6 +45,9 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
     let left = || sched.attached.load(Ordering::Acquire) == 0;
     wait_until(Nanos::now().after(GRACE), left);
     drop_queued(sched);
+    if left() {
+        systemstack(|| end_ps(sched));
+    }
     let abandoned = sched.num_goroutines();
     if abandoned > 0 && left() {
         gpool::for_each(|gp| {
@@ -71,6 +74,17 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
 fn wake_sleepers(sched: &'static Sched) {
     sched.ms.lock().iter().for_each(|mp| mp.note.wakeup());
     sched.sysmon.wakeup();
+}
+
+/// Gives back what the Ps keep for goroutines to come: the scheduler may stay leaked. A P that somebody has who comes late is
+/// left alone.
+fn end_ps(sched: &'static Sched) {
+    while let Some(p) = sched.idle.get_p() {
+        // SAFETY: taken out of the idle list, and not put back, so it is ours.
+        let owned = unsafe { sched.allp[p].owned() };
+        owned.stacks.end();
+        owned.gcache.give_all();
+    }
 }
 
 /// Waits, with growing naps, until `done` or the deadline. The caller may be a goroutine of another scheduler.

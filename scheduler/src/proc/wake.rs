@@ -45,14 +45,14 @@ const WAKE_COST: u64 = 10_000;
 /// a lower threshold they look worth taking apart because they are. By measurement.
 pub(super) const STEAL_COST: u64 = 10_000;
 
-/// Puts a goroutine that has just become Runnable into a queue. On any stack.
+/// Puts a goroutine that has just become Runnable into a queue. `me` is the caller, if that is a goroutine.
 #[inline]
-pub(super) fn ready(gp: &'static G) {
+pub(super) fn ready(me: Option<&'static G>, gp: &'static G) {
     if stays(gp, true) {
         return;
     }
     let sched = gp.sched().expect("a goroutine has a scheduler");
-    match HeldP::current(sched) {
+    match me.and_then(|me| HeldP::of(me, sched)) {
         Some(pp) => runqput(sched, pp.p(), Gp(gp), true),
         None => inject(sched, Gp(gp)),
     }
@@ -69,7 +69,7 @@ pub(super) fn ready_from_g0(sched: &'static Sched, pp: Option<&'static P>, gp: &
         return;
     }
     if !here {
-        ready(gp);
+        ready(None, gp);
     } else if !stays(gp, false) {
         put(sched, pp, gp, next);
     }

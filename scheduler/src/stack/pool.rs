@@ -138,13 +138,21 @@ pub struct StackCache {
     admissions: [Admissions; CLASSES],
     /// Stacks that were made for this cache.
     made: usize,
+    /// It is counted among the caches that may need room (`arena`).
+    counted: bool,
 }
 
 impl StackCache {
     /// An empty one.
     pub fn new() -> StackCache {
         arena::cache_begins();
-        StackCache { top: None, hot: Default::default(), admissions: Default::default(), made: 0 }
+        StackCache {
+            top: None,
+            hot: Default::default(),
+            admissions: Default::default(),
+            made: 0,
+            counted: true,
+        }
     }
 
     /// Lets a goroutine have a stack of this class, if that takes no call to the kernel. On any stack.
@@ -285,12 +293,20 @@ impl StackCache {
             give(class, hot.stacks.drain(..surplus));
         }
     }
+
+    /// Gives back all that it keeps, and the room that is kept for it. It is not to be used any more.
+    pub fn end(&mut self) {
+        if self.counted {
+            self.counted = false;
+            self.give_all();
+            arena::cache_ends();
+        }
+    }
 }
 
 impl Drop for StackCache {
     fn drop(&mut self) {
-        self.give_all();
-        arena::cache_ends();
+        self.end();
     }
 }
 

@@ -19,19 +19,19 @@ struct TimedPark {
 /// Parks until somebody who wins the select readies this goroutine or thread, or until the deadline. True if it was
 /// somebody: then [`G::take_param`] has what they left. False for the deadline.
 ///
-/// The caller has called [`G::begin_select`] before it let anyone know of it; wakers go through
+/// The caller, whose G is `gp`, has called [`G::begin_select`] before it let anyone know of it; wakers go through
 /// [`G::win_select`]. `commit` and `lock` are as for [`gopark`].
 ///
 /// # Safety
 ///
 /// As for [`gopark`].
 pub unsafe fn gopark_until(
+    gp: &'static G,
     commit: Option<Commit>,
     lock: *mut (),
     reason: WaitReason,
     deadline: Nanos,
 ) -> bool {
-    let gp = getg();
     let Some(sched) = gp.sched() else {
         fork::check();
         // SAFETY: the caller's promise.
@@ -39,13 +39,13 @@ pub unsafe fn gopark_until(
     };
     if deadline == Nanos::NEVER {
         // SAFETY: the caller's promise.
-        unsafe { gopark(commit, lock, reason) };
+        unsafe { gopark(gp, commit, lock, reason) };
         return true;
     }
     let park = TimedPark { sched, timer: Timer::wake(gp), when: deadline, commit, lock };
     // SAFETY: `park` lives in this frame, which is left only after the timer is out of the heap; for the rest, the
     // caller's promise.
-    unsafe { gopark(Some(timed_commit), (&raw const park).cast_mut().cast(), reason) };
+    unsafe { gopark(gp, Some(timed_commit), (&raw const park).cast_mut().cast(), reason) };
     // The winner was the timer exactly if it is not in the heap any more and nobody left a word; a waker that has won
     // always leaves one.
     park.sched.timers.disarm(&park.timer);
@@ -80,7 +80,7 @@ pub fn sleep_until(deadline: Nanos) {
     }
     gp.begin_select();
     // SAFETY: nobody but the timer knows of this wait.
-    unsafe { gopark_until(None, std::ptr::null_mut(), WaitReason::Sleep, deadline) };
+    unsafe { gopark_until(gp, None, std::ptr::null_mut(), WaitReason::Sleep, deadline) };
 }
 
 /// Has `f` called at the deadline, on the scheduler's own stack: it must be short and must not block.
