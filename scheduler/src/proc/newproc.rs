@@ -22,7 +22,7 @@
 //! J3: What the goroutine wrote is seen by who joins it: Release in the exchange, Acquire in the joiner's look.
 
 use super::deadlock::{begin_wait, may_ready};
-use super::park::{getg, systemstack};
+use super::park::{getg, preempt_check, systemstack};
 use super::pin;
 use super::wake::{HeldP, inject, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
@@ -158,6 +158,9 @@ where
             inject(sched, Gp(gp));
         }
     }
+    drop(held);
+    // One that does nothing but spawn would else keep its P, or go on without one, for as long as it likes.
+    preempt_check(me);
     Ok(Goroutine { gp, result: PhantomData })
 }
 
