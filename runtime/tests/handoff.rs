@@ -75,8 +75,7 @@ fn progress_beside(hogs: Vec<gort::JoinHandle<()>>, stop: &Arc<AtomicBool>, d: D
 fn goroutines_that_spin_without_a_call_do_not_stop_the_others() {
     at_each_size_if_free(|| {
         let stop = Arc::new(AtomicBool::new(false));
-        // With 64 Ps on few cores these are many; the more of them, the smaller everybody's share.
-        let n = 2 * gort::max_procs().min(4);
+        let n = 2 * gort::max_procs();
         let hogs = (0..n).map(|_| go!(spin(stop.clone()))).collect();
         let (rounds, ticks) = progress_beside(hogs, &stop, Duration::from_secs(1));
         assert!(rounds >= 100, "{rounds} rounds beside {n} spinning goroutines");
