@@ -2,7 +2,7 @@
 //!
 //! More: the new Ps are given up like any other, and so become idle or go to who waits for one. Fewer: the idle ones
 //! above the limit are emptied at once; for the others their goroutines are asked to give way, and their Ms give them up at
-//! their next pass, which empties them ([`retire_p`]). A P whose goroutine calls nothing of ours is taken (`handoff`).
+//! their next pass, which empties them (`retire_p`). A P whose goroutine calls nothing of ours is taken (`handoff`).
 //! The caller waits until all are gone.
 
 use super::handoffp::retake;
