@@ -8,7 +8,8 @@
 //! look without it.
 //!
 //! W2: A sudog in a queue is alive. The operation is left only after the sudog was taken out: by the waker
-//! ([`WaitQ::dequeue`], which leaves `linked` false) or by its own goroutine under the lock ([`WaitQ::remove`]).
+//! ([`WaitQ::dequeue`], which leaves `linked` false) or by its own goroutine under the lock ([`WaitQ::remove`]); or never, if
+//! its wait is void (`gort_scheduler::proc::deadlock`), and then its place stays for ever.
 //!
 //! W3: Whoever dequeues a sudog has the right to ready its goroutine, once: for a wait on several things because it
 //! has won `win_select`, for a simple wait because a sudog is dequeued once. Until it is readied, `elem` and

@@ -6,7 +6,7 @@ use gort_scheduler::config::{Config, Deadlock, Migration, PanicPolicy};
 use gort_scheduler::g::Bound;
 use gort_scheduler::proc::newproc::{Deadlocked, Options};
 use gort_scheduler::proc::shutdown::shutdown;
-use gort_scheduler::proc::{deadlock, getg};
+use gort_scheduler::proc::{deadlock, getg, pin};
 use gort_scheduler::sched::Sched;
 use std::io;
 use std::panic::resume_unwind;
@@ -120,7 +120,7 @@ impl RuntimeBuilder {
     }
 
     /// The most OS threads that this runtime may have: 10,000 by default, as in Go. One is needed for each P, and one for
-    /// each goroutine that blocks in a call or computes for long. Reaching it ends the process with status 2, after a
+    /// each goroutine that blocks in a call or computes for long. Needing more ends the process with status 2, after a
     /// message that names the limit, and the list of goroutines: a program that needs more is stuck, or will be.
     ///
     /// ```
@@ -236,13 +236,23 @@ impl Runtime {
     where
         F: FnOnce() -> T,
     {
-        let _running = self.sched.begin_run();
-        let options = Options { name: Some("main".into()), bound: Bound::Main, ..Options::default() };
-        // SAFETY: the caller is blocked until the goroutine has ended, so what `f` borrows outlives it, and its
+        let me = getg();
+        // Now, while there is nothing yet that the caller would have to wait for.
+        if !pin::may_park(me) {
+            pin::refuse(me);
+        }
+        let running = self.sched.begin_run();
+        let options = Options {
+            name: Some("main".into()),
+            bound: Bound::Main,
+            run: running.number(),
+            ..Options::default()
+        };
+        // SAFETY: the caller is blocked until the goroutine has ended or will never run again (`deadlock`), so what `f` borrows outlives it, and its
         // caller cannot touch meanwhile what is not Send: f, all that it owns, and its result are used by one
         // thread at a time, with a hand-over before and after. What belongs to one OS thread by its nature is
         // the user's business, as for every goroutine (docs/safety.md).
-        let main = unsafe { spawn_unchecked(getg(), self.sched, options, f) };
+        let main = unsafe { spawn_unchecked(me, self.sched, options, f) };
         main.join_main().unwrap_or_else(|payload| match payload.downcast::<Deadlocked>() {
             Ok(_) => panic!("{}", deadlock::report()),
             Err(payload) => resume_unwind(payload),

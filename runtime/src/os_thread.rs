@@ -1,6 +1,7 @@
 //! Goroutines and their OS threads: calls that block one, having one for oneself, and staying on one for a while.
 
-use gort_scheduler::proc::{locked, pin, syscall};
+use gort_scheduler::g::GoroutineId;
+use gort_scheduler::proc::{getg, locked, pin, syscall};
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -48,18 +49,22 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
 #[must_use = "the thread is unlocked when the guard drops"]
 pub fn lock_os_thread() -> OsThreadGuard {
     locked::lock_os_thread();
-    OsThreadGuard { own: PhantomData }
+    OsThreadGuard { owner: getg().id(), own: PhantomData }
 }
 
-/// The right to an OS thread of one's own. From [`lock_os_thread`]; must be dropped where it was made.
+/// The right to an OS thread of one's own. From [`lock_os_thread`]; dropping it on another goroutine, to which it can only come
+/// through [`run`](crate::run), does nothing.
 pub struct OsThreadGuard {
+    owner: GoroutineId,
     /// Not `Send`: it belongs to its goroutine.
     own: PhantomData<*const ()>,
 }
 
 impl Drop for OsThreadGuard {
     fn drop(&mut self) {
-        locked::unlock_os_thread();
+        if self.owner == getg().id() {
+            locked::unlock_os_thread();
+        }
     }
 }
 
@@ -92,18 +97,22 @@ impl fmt::Debug for OsThreadGuard {
 #[track_caller]
 pub fn no_suspend() -> NoSuspendGuard {
     pin::pin(Location::caller());
-    NoSuspendGuard { own: PhantomData }
+    NoSuspendGuard { owner: getg().id(), own: PhantomData }
 }
 
-/// While it lives its goroutine is not suspended. From [`no_suspend`]; must be dropped where it was made.
+/// While it lives its goroutine is not suspended. From [`no_suspend`]; dropping it on another goroutine, to which it can only
+/// come through [`run`](crate::run), does nothing.
 pub struct NoSuspendGuard {
+    owner: GoroutineId,
     /// Not `Send`: it belongs to its goroutine.
     own: PhantomData<*const ()>,
 }
 
 impl Drop for NoSuspendGuard {
     fn drop(&mut self) {
-        pin::unpin();
+        if self.owner == getg().id() {
+            pin::unpin();
+        }
     }
 }
 

@@ -6,15 +6,17 @@
 
 use crate::global::sched_of;
 use crate::go::spawn_unchecked;
-use gort_scheduler::g::{Bound, GoroutineId, WaitReason};
+use gort_scheduler::g::{Bound, G, GoroutineId, WaitReason};
 use gort_scheduler::gate::Gate;
 use gort_scheduler::proc::newproc::{Options, report_panic};
-use gort_scheduler::proc::{Goroutine, getg};
+use gort_scheduler::proc::syscall::blocking;
+use gort_scheduler::proc::{Goroutine, getg, pin};
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// How many goroutines of a scope are left, and whether one panicked that nobody joined.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ impl Shared {
             *n += 1;
             ((), false)
         });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.left.update(|n| (*n == 0, false))
     }
 
     fn end(&self) {
@@ -71,6 +77,8 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
 /// Where goroutines that borrow are started. From [`scope`].
 pub struct Scope<'scope, 'env: 'scope> {
     shared: Arc<Shared>,
+    /// The main goroutine whose caller's frame may be borrowed from in it (`deadlock`); `None` if there is no such one.
+    main: Option<&'static G>,
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
@@ -105,7 +113,8 @@ impl<T> Drop for Packet<T> {
 ///
 /// # Panics
 ///
-/// With f's panic; else `a scoped goroutine panicked`, if one did whose handle was not joined.
+/// With f's panic; else, where the caller must not be suspended ([`no_suspend`](crate::no_suspend)) and would have to be, with
+/// that, after all have ended; else `a scoped goroutine panicked`, if one did whose handle was not joined.
 ///
 /// ```
 /// let mut v = vec![1, 2, 3];
@@ -120,18 +129,35 @@ pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
+    let me = getg();
     let scope = Scope {
+        main: me.main_of(),
         shared: Arc::new(Shared { left: Gate::new(0), panicked: AtomicBool::new(false) }),
         scope: PhantomData,
         env: PhantomData,
     };
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    scope.shared.left.wait(WaitReason::Semacquire, |&left| left == 0);
+    let refused = !pin::may_park(me) && !scope.shared.is_empty();
+    if refused {
+        // It must not be suspended, and cannot leave: it waits with its thread, and panics after that.
+        while !scope.shared.is_empty() {
+            blocking(nap);
+        }
+    } else {
+        scope.shared.left.wait(WaitReason::Semacquire, |&left| left == 0);
+    }
     match result {
         Err(payload) => resume_unwind(payload),
+        Ok(_) if refused => pin::refuse(me),
         Ok(_) if scope.shared.panicked.load(Ordering::Relaxed) => panic!("a scoped goroutine panicked"),
         Ok(value) => value,
     }
+}
+
+/// Blocks the thread for a moment.
+#[expect(clippy::disallowed_methods, reason = "that is what is wanted")]
+fn nap() {
+    std::thread::sleep(Duration::from_micros(50));
 }
 
 impl<'scope> Scope<'scope, '_> {
@@ -157,7 +183,8 @@ impl<'scope> Scope<'scope, '_> {
         self.shared.begin();
         let body = Body { f, packet: packet.clone(), counted: Counted(self.shared.clone()) };
         let me = getg();
-        let options = Options { bound: Bound::Scope, ..Options::default() };
+        let bound = if self.main.is_some() { Bound::Scope } else { Bound::Free };
+        let options = Options { bound, under: self.main, ..Options::default() };
         // SAFETY: `scope` waits until the body has been run or dropped, by which time it holds nothing of 'scope any
         // more; its own result is (). F and T are Send.
         let goroutine = unsafe { spawn_unchecked(me, sched_of(me), options, move || body.run()) };

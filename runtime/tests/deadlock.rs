@@ -347,3 +347,140 @@ fn a_deadlock_that_a_thread_leaves_behind_when_it_ends_is_reported() {
     })
     .with_status(0);
 }
+
+/// Says whether it has been dropped.
+struct Canary(AtomicBool);
+
+impl Canary {
+    fn new() -> Canary {
+        Canary(AtomicBool::new(false))
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.0.load(SeqCst)
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn nobody_who_borrows_goes_on_when_run_was_left() {
+    in_child("nobody_who_borrows_goes_on_when_run_was_left", &[], || {
+        static WRONG: AtomicBool = AtomicBool::new(false);
+        let rt = Runtime::builder().max_procs(2).build().unwrap();
+        // A scoped goroutine of the outer run has one of its own, and catches its panic.
+        let outcome = {
+            let canary = Canary::new();
+            let canary = &canary;
+            catch_unwind(AssertUnwindSafe(|| {
+                rt.run(|| {
+                    gort::scope(|s| {
+                        s.go(|| {
+                            let inner = catch_unwind(AssertUnwindSafe(|| rt.run(|| chan::<i32>(0).recv())));
+                            assert!(inner.is_err());
+                            WRONG.fetch_or(!canary.is_alive(), SeqCst);
+                        });
+                    });
+                    5
+                })
+            }))
+        };
+        // Only the innermost was deadlocked.
+        assert_eq!(outcome.unwrap(), 5);
+        thread::sleep(Duration::from_millis(50));
+        assert!(!WRONG.load(SeqCst), "a goroutine used what its run's caller had dropped");
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_run_whose_goroutine_waits_for_a_deadlocked_one_goes_on() {
+    in_child("a_run_whose_goroutine_waits_for_a_deadlocked_one_goes_on", &[], || {
+        let seven = gort::run(|| {
+            let inner = || {
+                let _ = catch_unwind(|| gort::run(|| chan::<i32>(0).recv()));
+                7
+            };
+            go!(inner).join().unwrap()
+        });
+        assert_eq!(seven, 7);
+    })
+    .with_status(0);
+}
+
+#[test]
+fn scopes_elsewhere_are_not_given_up_with_a_run() {
+    in_child("scopes_elsewhere_are_not_given_up_with_a_run", &[], || {
+        let rt = Runtime::builder().max_procs(2).build().unwrap();
+        let ch = chan::<i32>(0);
+        let elsewhere = rt.go({
+            let ch = ch.clone();
+            move || gort::scope(|s| s.go(|| ch.recv()).join().unwrap())
+        });
+        let dead = catch_unwind(AssertUnwindSafe(|| rt.run(|| chan::<i32>(0).recv())));
+        assert!(dead.is_err());
+        ch.send(9);
+        assert_eq!(elsewhere.join().unwrap(), Some(9));
+    })
+    .with_status(0);
+}
+
+#[test]
+fn what_goes_on_in_a_runtime_that_was_dropped_is_no_deadlock() {
+    in_child("what_goes_on_in_a_runtime_that_was_dropped_is_no_deadlock", &[], || {
+        let rt = Runtime::builder().build().unwrap();
+        let ch = chan(0);
+        rt.go({
+            let ch = ch.clone();
+            move || {
+                thread::sleep(A_WHILE);
+                ch.send(1);
+            }
+        });
+        thread::sleep(Duration::from_millis(20));
+        drop(rt);
+        assert_eq!(gort::run(|| ch.recv()), Some(1));
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_time_limit_that_was_not_needed_does_not_delay_the_report() {
+    in_child("a_time_limit_that_was_not_needed_does_not_delay_the_report", &[], || {
+        let begin = std::time::Instant::now();
+        let rt = Runtime::builder().max_procs(4).build().unwrap();
+        let dead = catch_unwind(AssertUnwindSafe(|| {
+            rt.run(|| {
+                let ch = chan(0);
+                for i in 0..3 {
+                    let ch = ch.clone();
+                    go!(move || gort::blocking(|| {
+                        thread::sleep(Duration::from_millis(20));
+                        ch.send(i);
+                    }));
+                }
+                for _ in 0..3 {
+                    ch.recv_timeout(Duration::from_secs(3600)).unwrap();
+                }
+                ch.recv();
+            });
+        }));
+        assert!(dead.is_err());
+        assert!(begin.elapsed() < Duration::from_secs(60));
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_deadlock_beside_another_runtime_is_reported_when_that_has_ended() {
+    in_child("a_deadlock_beside_another_runtime_is_reported_when_that_has_ended", &[], || {
+        let other = Runtime::builder().build().unwrap();
+        other.go(|| gort::time::sleep(A_WHILE));
+        assert!(catch_unwind(|| gort::run(|| chan::<i32>(0).recv())).is_err());
+    })
+    .with_status(0);
+}

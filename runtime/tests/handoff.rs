@@ -627,3 +627,54 @@ fn what_has_not_started_goes_on_beside_a_hog_if_nothing_may_migrate() {
     stop.store(true, SeqCst);
     hog.join().unwrap();
 }
+
+#[test]
+fn run_and_scope_do_not_leave_what_they_lent_where_suspending_is_forbidden() {
+    at_each_size(|| {
+        let rt = gort::Runtime::builder().max_procs(1).build().unwrap();
+        let ran = AtomicBool::new(false);
+        {
+            let _stay = gort::no_suspend();
+            assert!(panic_of(|| rt.run(|| ran.store(true, SeqCst))).contains("NoSuspendGuard"));
+            assert!(panic_of(|| _ = gort::set_max_procs(gort::max_procs() + 1)).contains("NoSuspendGuard"));
+        }
+        assert!(!ran.load(SeqCst), "a goroutine was started that nobody waits for");
+        // Nobody is locked out by the one that was refused.
+        let procs = gort::max_procs();
+        assert_eq!(gort::set_max_procs(procs + 1), procs);
+        gort::set_max_procs(procs);
+        // A guard that is taken within the scope.
+        let lent = Arc::new(AtomicUsize::new(0));
+        let said = panic_of(|| {
+            let guard = gort::scope(|s| {
+                let lent = &lent;
+                s.go(move || {
+                    thread::sleep(Duration::from_millis(5));
+                    lent.fetch_add(1, SeqCst);
+                });
+                gort::no_suspend()
+            });
+            drop(guard);
+        });
+        assert!(said.contains("NoSuspendGuard"), "{said}");
+        assert_eq!(lent.load(SeqCst), 1, "the scope was left before its goroutine had ended");
+        gort::yield_now();
+    });
+}
+
+#[test]
+fn a_guard_does_nothing_on_a_goroutine_that_is_not_its_own() {
+    at_each_size(|| {
+        let mine = lock_os_thread();
+        let home = thread::current().id();
+        // Comes from another goroutine, and would undo this one's lock.
+        drop(gort::run(lock_os_thread));
+        drop(gort::run(gort::no_suspend));
+        for _ in 0..20 {
+            gort::yield_now();
+            assert_eq!(thread::current().id(), home);
+        }
+        drop(mine);
+        gort::time::sleep(Duration::from_millis(1));
+    });
+}

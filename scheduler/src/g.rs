@@ -7,7 +7,7 @@
 //! | `Idle` | in a G pool, or being made by its spawner | it has none |
 //! | `Runnable` | in exactly one run queue, `runnext`, the global queue, or on its way there | nobody, until the M that takes it out |
 //! | `Running` | on one M, with a P or, in a blocking call or when it was taken (`handoff`), without | that M |
-//! //! | `Waiting` | in the wait queues or timers that its park put it in | nobody; whoever owns the right to ready it may make it Runnable |
+//! | `Waiting` | in the wait queues or timers that its park put it in | nobody; whoever owns the right to ready it may make it Runnable |
 //! | `Dead` | finished; its result waits for the `Join` | it has none |
 //!
 //! ```text
@@ -172,7 +172,7 @@ pub enum Bound {
     /// Nothing.
     #[default]
     Free,
-    /// The frame of a `scope`.
+    /// The frame of a `scope` in a main goroutine, or in one that is bound like this; and so what that may borrow from.
     Scope,
     /// The caller of a `run`, whose function it is: a panic in it is the caller's, and so is a deadlock.
     Main,
@@ -238,7 +238,7 @@ pub struct G {
     // -- What is asked rarely. --
     pub(crate) vtable: Cell<Option<&'static BodyVtable>>,
     pub(crate) id: AtomicU64,
-    /// Next in the list that this G is in (a free list).
+    /// Next in the list that this G is in (a free list); of a scoped goroutine the main one that it is under.
     pub(crate) schedlink: Cell<Option<&'static G>>,
     /// For random choices. The G's own.
     rng: Cell<u64>,
@@ -255,6 +255,8 @@ struct Rare {
     name: Option<Box<str>>,
     /// Where its last `no_suspend` guard was taken.
     pinned_at: Option<&'static Location<'static>>,
+    /// Of a main goroutine: the number of its `run`.
+    run: u64,
 }
 
 // SAFETY: the atomics and the locked name are shared by type. The cells (`phase`, `wired`, the body,
@@ -373,10 +375,10 @@ impl G {
     }
 
     /// Gives it a name, for reports, and takes away what an earlier goroutine of this G had.
-    pub(crate) fn set_name(&self, name: Option<Box<str>>) {
+    pub(crate) fn set_name(&self, name: Option<Box<str>>, run: u64) {
         if name.is_some() || self.has_rare.load(Ordering::Relaxed) {
             self.has_rare.store(name.is_some(), Ordering::Relaxed);
-            let rare = name.map(|name| Box::new(Rare { name: Some(name), pinned_at: None }));
+            let rare = name.map(|name| Box::new(Rare { name: Some(name), pinned_at: None, run }));
             let old = std::mem::replace(&mut *self.rare.lock(), rare);
             drop(old);
         }
@@ -396,6 +398,20 @@ impl G {
         match self.rare.try_lock() {
             Some(rare) => f(rare.as_ref().and_then(|rare| rare.name.as_deref())),
             None => f(None),
+        }
+    }
+
+    /// Of a main goroutine, which has a name: the number of its `run`; later ones are higher.
+    pub(crate) fn run_number(&self) -> u64 {
+        self.rare.lock().as_ref().map_or(0, |rare| rare.run)
+    }
+
+    /// The main goroutine under which a scoped one was started.
+    pub fn main_of(&'static self) -> Option<&'static G> {
+        match self.bound.get() {
+            Bound::Free => None,
+            Bound::Scope => self.schedlink.get(),
+            Bound::Main => Some(self),
         }
     }
 

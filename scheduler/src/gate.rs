@@ -4,7 +4,8 @@
 //! parks in a queue, in its own frame, and the commit of its park opens the lock. Whoever opens the gate takes the
 //! whole queue under the lock and readies it after, first come, first served.
 //!
-//! A waiter is in the queue under the lock, until it is taken out by whoever then readies it, once. Closures that look
+//! A waiter is in the queue under the lock, until it is taken out by whoever then readies it, once. (If its wait is void, of
+//! which `proc::deadlock` tells, nobody does, and its frame stays for ever.) Closures that look
 //! at the state run under the lock: they are short, park nowhere and run no user code.
 
 use crate::g::{G, WaitReason};

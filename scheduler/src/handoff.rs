@@ -53,10 +53,25 @@ use crate::sync::membarrier::{heavy, light};
 
 const NONE: u64 = 0;
 const TAKEN: u64 = 1;
+/// `TAKEN`, because the goroutine did not give way.
+const TAKEN_FROM_HOG: u64 = 2;
 /// Everything from here on is a ticket.
-const FIRST_TICKET: u64 = 2;
+const FIRST_TICKET: u64 = 3;
 /// The M is the one thread of a forked child.
 const DEAD: u64 = u64::MAX;
+
+/// What became of an M's P while its goroutine ran.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// It is still there.
+    Kept,
+    /// It was taken; whether because the goroutine did not give way.
+    Lost {
+        /// As [`Handoff::retake`] was told.
+        hog: bool,
+    },
+}
 
 /// The two words of an M; see the module.
 #[derive(Debug)]
@@ -77,35 +92,34 @@ impl Handoff {
         Handoff { in_rt: AtomicU32::new(1), req: AtomicU64::new(NONE) }
     }
 
-    /// The M comes into the runtime. False: its P has been taken since it left.
+    /// The M comes into the runtime.
     #[inline]
-    #[must_use]
-    pub fn enter(&self) -> bool {
+    pub fn enter(&self) -> Entered {
         self.in_rt.store(1, Ordering::Relaxed);
         // ORDERING: pairs with `heavy` in `retake` (H1).
         light();
         // Relaxed: what matters of it is decided in `asked`.
-        self.req.load(Ordering::Relaxed) == NONE || self.asked()
+        if self.req.load(Ordering::Relaxed) == NONE { Entered::Kept } else { self.asked() }
     }
 
     /// Somebody asks, or has taken.
     #[cold]
     #[inline(never)]
-    fn asked(&self) -> bool {
+    fn asked(&self) -> Entered {
         let mut req = self.req.load(Ordering::Relaxed);
         while req != NONE {
             #[cfg(not(loom))]
             if req == DEAD {
                 crate::fork::dead();
             }
-            let lost = req == TAKEN;
             // ORDERING: Acquire: what the retaker left for who has lost its P is seen.
             match self.req.compare_exchange(req, NONE, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return !lost,
+                Ok(TAKEN | TAKEN_FROM_HOG) => return Entered::Lost { hog: req == TAKEN_FROM_HOG },
+                Ok(_) => return Entered::Kept,
                 Err(now) => req = now,
             }
         }
-        true
+        Entered::Kept
     }
 
     /// The M leaves the runtime: from here on its P may be taken.
@@ -116,14 +130,15 @@ impl Handoff {
     }
 
     /// Takes the P of an M that is not in the runtime; `still` says whether it has the one that is meant. True: the P is
-    /// the caller's. The M is told by its next [`Handoff::enter`].
+    /// the caller's. The M is told by its next [`Handoff::enter`], with `hog`.
     #[must_use]
-    pub fn retake(&self, still: impl FnOnce() -> bool) -> bool {
+    pub fn retake(&self, hog: bool, still: impl FnOnce() -> bool) -> bool {
         // Looked at first, because what follows is expensive.
         if self.in_rt.load(Ordering::Relaxed) != 0 {
             return false;
         }
         let ticket = next_ticket();
+        let taken_as = if hog { TAKEN_FROM_HOG } else { TAKEN };
         if self.req.compare_exchange(NONE, ticket, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
@@ -132,7 +147,7 @@ impl Handoff {
         // ORDERING: Acquire, pairs with the Release in `exit` (H3). The exchange: Release, for `asked`.
         let taken = self.in_rt.load(Ordering::Acquire) == 0
             && still()
-            && self.req.compare_exchange(ticket, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            && self.req.compare_exchange(ticket, taken_as, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if !taken {
             // If that fails the M has cleared it.
             let _ = self.req.compare_exchange(ticket, NONE, Ordering::Relaxed, Ordering::Relaxed);

@@ -7,7 +7,7 @@
 //! An M runs on its own stack (**g0**) while it looks for work, and on a goroutine's stack while it runs one.
 
 use crate::g::G;
-use crate::handoff::Handoff;
+use crate::handoff::{Entered, Handoff};
 use crate::home::Home;
 use crate::idle::Spinner;
 use crate::keeper::Watch;
@@ -19,7 +19,7 @@ use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::stack::record::Record;
 use crate::stack::{Switch, overflow};
-use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{per_process, thread};
 use crate::threads::Ours;
 use parking_lot::Mutex;
@@ -54,8 +54,6 @@ pub struct M {
     pub(crate) sched: Cell<Option<&'static Sched>>,
     /// How the P is taken from it while its goroutine runs.
     pub(crate) handoff: Handoff,
-    /// Its goroutine was a hog when the P was taken (`Sched::nhogs`). Written by the retaker before the taking is settled.
-    pub(crate) hogs: AtomicBool,
     /// The goroutine that has it for itself (Go's `lockedg`), null if none has. Written by the M's own thread.
     pub(crate) lockedg: Cell<*const G>,
     /// Where that one is put when it is ready.
@@ -122,7 +120,6 @@ impl M {
             p: AtomicPtr::new(ptr::null_mut()),
             sched: Cell::new(None),
             handoff: Handoff::new(),
-            hogs: AtomicBool::new(false),
             lockedg: Cell::new(ptr::null()),
             locked: Home::default(),
             nhome: Cell::new(0),
@@ -169,20 +166,17 @@ impl M {
     /// Comes into the runtime. Then it has its P, or, if that was taken, none.
     #[inline]
     pub(crate) fn enter(&self) {
-        if !self.handoff.enter() {
-            self.lost_p();
+        if let Entered::Lost { hog } = self.handoff.enter() {
+            self.lost_p(hog);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn lost_p(&self) {
+    fn lost_p(&self, hog: bool) {
         debug_assert!(self.try_p().is_some(), "only who has a P can lose it");
         self.set_p(None);
-        // Relaxed: ordered by the exchange that told of the loss.
-        if self.hogs.load(Ordering::Relaxed)
-            && let Some(sched) = self.sched.get()
-        {
+        if hog && let Some(sched) = self.sched.get() {
             sched.nhogs.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -145,7 +145,7 @@ impl Sched {
     /// A `run` begins; it ends when what this gives is dropped.
     pub fn begin_run(&'static self) -> Running {
         self.nmains.fetch_add(1, Ordering::Relaxed);
-        Running(self)
+        Running { sched: self, number: threads::run_begins() }
     }
 
     /// How many goroutines exist: spawned and not finished. Exact when none is being spawned or finishing.
@@ -162,10 +162,21 @@ impl Sched {
 
 /// A `run` that has not ended.
 #[derive(Debug)]
-pub struct Running(&'static Sched);
+pub struct Running {
+    sched: &'static Sched,
+    number: u64,
+}
+
+impl Running {
+    /// Unique in the process; later ones are higher.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.nmains.fetch_sub(1, Ordering::Relaxed);
+        self.sched.nmains.fetch_sub(1, Ordering::Relaxed);
+        threads::run_ends(self.number);
     }
 }

@@ -2,7 +2,7 @@
 //! once are a race.
 #![cfg(loom)]
 
-use gort_scheduler::handoff::Handoff;
+use gort_scheduler::handoff::{Entered, Handoff};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -44,7 +44,7 @@ impl World {
 
     /// An operation of the M's goroutine. False if the P was lost.
     fn operation(&self) -> bool {
-        let kept = self.handoff.enter();
+        let kept = self.handoff.enter() == Entered::Kept;
         if kept {
             self.touch(self.p.load(Ordering::Relaxed));
         } else {
@@ -56,7 +56,7 @@ impl World {
 
     /// Takes this P from the M, if it can be taken, and uses it.
     fn retake(&self, p: usize) -> bool {
-        let taken = self.handoff.retake(|| self.p.load(Ordering::Relaxed) == p);
+        let taken = self.handoff.retake(false, || self.p.load(Ordering::Relaxed) == p);
         if taken {
             self.touch(p);
         }
@@ -109,7 +109,7 @@ fn an_m_that_has_gone_on_to_another_p_does_not_lose_that_one() {
             thread::spawn(move || world.retake(0))
         };
         // Gives its P up, and comes out with another one.
-        if world.handoff.enter() {
+        if world.handoff.enter() == Entered::Kept {
             world.touch(0);
             world.p.store(1, Ordering::Relaxed);
         } else {
@@ -134,7 +134,7 @@ fn an_m_that_lost_its_p_keeps_the_next_one() {
             // Looks for P 0 while the M comes back, finds it gone, and gets another one.
             thread::spawn(move || world.retake(0))
         };
-        assert!(!world.handoff.enter());
+        assert_eq!(world.handoff.enter(), Entered::Lost { hog: false });
         world.p.store(1, Ordering::Relaxed);
         world.handoff.exit();
         assert!(!late.join().unwrap(), "taken twice");

@@ -4,7 +4,7 @@
 //! The answer is a matter of the whole process. Nothing can wake the main goroutine if, at one moment:
 //!
 //! - D1: no M of any scheduler runs, is on its way, or sits in a call: all are asleep; nothing is queued; no timer is
-//!   armed. Goroutines of other schedulers count as able to wake it even if they wait.
+//!   armed. Goroutines of other schedulers count as able to wake it even if they wait, unless their scheduler has ended.
 //! - D2: no plain thread is left that might take part in an operation (`threads`).
 //! - D3: nobody outside holds a waker of a goroutine that waits for a future ([`Outside`]).
 //!
@@ -17,13 +17,16 @@
 //! abandoned, and the panic leaves `run`, with the list. The goroutine's closure may borrow from the caller of `run`, which
 //! goes on now; so may those of the scopes in it. None of them may ever run again: their waits are **void**. All that
 //! such a goroutine waits with is claimed by [`G::win_select`], as by the one waker of a select ([`may_ready`]), and the claim
-//! is never used. What finds it in a queue later passes it over, and no value goes its way.
+//! is never used. What finds it in a queue later passes it over, and no value goes its way. The record of such a wait stays
+//! linked where it is; it lies in a G or on a stack that is never used again.
 //!
-//! Of nested `run`s the innermost panics; its panic goes through the others.
+//! One main goroutine is given up at a time, that of the youngest `run` of the scheduler, with the goroutines of the scopes
+//! under it. Whatever waits for another `run` waits for a younger one, so nobody whom this panic wakes borrows from
+//! a frame that it leaves. If nothing comes of it, the next one has its turn.
 
 use super::newproc::{DEADLOCKED, abandon};
 use crate::config::Deadlock;
-use crate::g::{Bound, G, Status, WaitReason, casgstatus};
+use crate::g::{Bound, G, Status, casgstatus};
 use crate::gpool;
 use crate::sched::{Sched, with_all};
 use crate::sync::atomic::{Ordering, fence};
@@ -90,56 +93,96 @@ pub fn begin_wait(gp: &G) {
     }
 }
 
-/// Whether the main goroutines of a scheduler are deadlocked; reports it.
+/// Whether the main goroutine of the youngest `run` of a scheduler is deadlocked; reports it.
 pub(super) fn check(sched: &'static Sched) -> Verdict {
     // A model's threads are not the system's; shuttle reports deadlocks itself.
     if cfg!(shuttle) || sched.config.deadlock == Deadlock::Ignore || sched.nmains.load(Ordering::Relaxed) == 0
     {
         return Verdict::Alive;
     }
-    let verdict = with_all(|all| look(sched, all));
-    if verdict != Verdict::Reported {
-        return verdict;
-    }
+    let main = match with_all(|all| look(sched, all)) {
+        Ok(main) => main,
+        Err(verdict) => return verdict,
+    };
     if sched.config.deadlock == Deadlock::Exit {
         crate::throw::fatal(format_args!("{MESSAGE}"));
     }
-    give_up_mains(sched)
+    give_up(sched, main)
 }
 
-/// Reported: it is so, and has not been reported yet.
-fn look(sched: &'static Sched, all: &[&'static Sched]) -> Verdict {
+/// The main goroutine to be given up, or why none is.
+fn look(sched: &'static Sched, all: &[&'static Sched]) -> Result<&'static G, Verdict> {
     for other in all.iter().filter(|s| !s.stopped()) {
-        let lives = !std::ptr::eq(*other, sched) && other.num_goroutines() > 0;
-        if lives || other.timers.first() != Nanos::NEVER {
-            return Verdict::Alive;
+        let own = std::ptr::eq(*other, sched);
+        // Nobody tells this sysmon of what goes on elsewhere.
+        if !own && (other.num_goroutines() > 0 || other.timers.first() != Nanos::NEVER) {
+            return Err(Verdict::Unsure);
+        }
+        if other.timers.first() != Nanos::NEVER {
+            return Err(Verdict::Alive);
         }
     }
-    let Some(before) = asleep(all) else { return Verdict::Unsure };
+    let before = asleep(all).ok_or(Verdict::Unsure)?;
     if OUTSIDE.load(Ordering::Relaxed) > 0 {
-        return Verdict::Unsure;
+        return Err(Verdict::Unsure);
     }
-    match threads::others() {
+    let main = youngest(sched).ok_or(Verdict::Unsure)?;
+    match threads::others(main.run_number()) {
         Others::None => {}
         // sysmon is told when it ends (`thread`).
-        Others::Users => return Verdict::Alive,
-        Others::Unknown => return Verdict::Unsure,
+        Others::Users => return Err(Verdict::Alive),
+        Others::Unknown => return Err(Verdict::Unsure),
     }
     fence(Ordering::SeqCst);
-    if asleep(all) == Some(before) { Verdict::Reported } else { Verdict::Unsure }
+    if asleep(all) == Some(before) { Ok(main) } else { Err(Verdict::Unsure) }
+}
+
+/// The goroutines of a scheduler that wait, and may borrow.
+fn for_each_bound(sched: &'static Sched, mut f: impl FnMut(&'static G)) {
+    gpool::for_each(|gp| {
+        // The status first: of a G that waits all else is constant.
+        if gp.status() == Status::Waiting && gp.runs_on(sched) && gp.bound.get() != Bound::Free {
+            f(gp);
+        }
+    });
+}
+
+/// The main goroutine of the youngest `run`: nothing under it waits for another `run`, since that would be younger.
+fn youngest(sched: &'static Sched) -> Option<&'static G> {
+    let mut found: Option<&'static G> = None;
+    for_each_bound(sched, |gp| {
+        let younger = found.is_none_or(|other| other.run_number() < gp.run_number());
+        if gp.bound.get() == Bound::Main && younger {
+            found = Some(gp);
+        }
+    });
+    found
 }
 
 /// D1: the number of switches so far, if all are asleep.
 fn asleep(all: &[&'static Sched]) -> Option<u64> {
     let mut switches = 0;
-    for sched in all.iter().filter(|s| !s.stopped()) {
-        let asleep = sched.idle.nasleep() + sched.nlocked_asleep.load(Ordering::Acquire) as usize;
+    for sched in all {
+        let attached = sched.attached.load(Ordering::Acquire) as usize;
+        let visited = sched.visitors.load(Ordering::Acquire) != 0;
+        if sched.stopped() {
+            // What was abandoned there stays asleep; what goes on to its next scheduling point does not.
+            if attached != 0 || visited {
+                return None;
+            }
+            continue;
+        }
+        // The keeper last: an M goes from its slot to the list, so at most it is counted nowhere.
+        let asleep = sched.nlocked_asleep.load(Ordering::Acquire) as usize
+            + sched.idle.nasleep()
+            + usize::from(sched.keeper.get().is_some());
+        let at_home = sched.ms.lock().iter().any(|mp| !mp.home.is_empty() || !mp.locked.is_empty());
         let queued = !sched.globq.is_empty() || sched.allp.iter().any(|pp| !pp.thief.is_empty());
         let quiet = sched.idle.npidle() as usize == sched.max_procs()
-            && asleep == sched.attached.load(Ordering::Acquire) as usize
-            && sched.visitors.load(Ordering::Acquire) == 0
+            && asleep == attached
+            && !visited
             && sched.timers.first() == Nanos::NEVER;
-        if queued || !quiet {
+        if queued || at_home || !quiet {
             return None;
         }
         switches +=
@@ -148,30 +191,30 @@ fn asleep(all: &[&'static Sched]) -> Option<u64> {
     Some(switches)
 }
 
-/// `Deadlock::Panic`: the goroutines that may borrow are abandoned, those in scopes first; the `run`s are told.
-fn give_up_mains(sched: &'static Sched) -> Verdict {
+/// `Deadlock::Panic`: the main goroutine and those of the scopes under it are abandoned, and its `run` is told.
+fn give_up(sched: &'static Sched, main: &'static G) -> Verdict {
     let mut text = format!("{MESSAGE}\n\n");
     super::dump(&mut text);
     *REPORT.lock() = Some(text.into());
-    let mut void = Vec::new();
-    for bound in [Bound::Scope, Bound::Main] {
-        let mut claimed = true;
-        gpool::for_each(|gp| {
-            let waits = gp.runs_on(sched) && gp.bound.get() == bound && gp.status() == Status::Waiting;
-            // One that waits in a `run` of its own gets that one's panic.
-            if waits && gp.wait_reason() != WaitReason::Run {
-                match gp.win_select() {
-                    true => void.push(gp),
-                    false => claimed = false,
-                }
-            }
-        });
-        if !claimed {
-            // Somebody has come after all, of whom nothing was known.
-            return Verdict::Unsure;
-        }
+    if !main.win_select() {
+        // Somebody has come after all, of whom nothing was known.
+        return Verdict::Unsure;
     }
-    for gp in void {
+    let mut void = vec![main];
+    let mut claimed = true;
+    for_each_bound(sched, |gp| {
+        let under =
+            gp.bound.get() == Bound::Scope && gp.main_of().is_some_and(|other| std::ptr::eq(other, main));
+        if under {
+            claimed &= gp.win_select();
+            void.push(gp);
+        }
+    });
+    if !claimed {
+        // As above, and one that may borrow from the caller of `run` goes on: then `run` must not return, ever.
+        return Verdict::Unsure;
+    }
+    for gp in void.into_iter().rev() {
         casgstatus(gp, Status::Waiting, Status::Dead);
         sched.finished_outside.fetch_add(1, Ordering::Release);
         abandon(gp, DEADLOCKED);

@@ -52,26 +52,26 @@ fn startm(sched: &'static Sched, pp: &'static P) {
 pub(super) fn retake(sched: &'static Sched, pp: &'static P, hog: bool) -> bool {
     // SAFETY: null or an M, and Ms are never freed.
     let Some(mp) = (unsafe { pp.watched.m.load(Ordering::Relaxed).as_ref() }) else { return false };
+    // Counted first: the M may be back at once.
+    sched.nhogs.fetch_add(u32::from(hog), Ordering::Relaxed);
     let taken = take(mp, pp, hog);
     if taken {
-        if hog {
-            sched.nhogs.fetch_add(1, Ordering::Relaxed);
-        }
         handoffp(sched, pp);
+    } else {
+        sched.nhogs.fetch_sub(u32::from(hog), Ordering::Relaxed);
     }
     taken
 }
 
 /// The taking of it. The caller then holds the P.
 fn take(mp: &'static M, pp: &'static P, hog: bool) -> bool {
-    mp.handoff.retake(|| {
+    mp.handoff.retake(hog, || {
         let holds = mp.seems_to_hold(pp);
         if holds {
             // SAFETY: null or a G, whose memory is never freed. It gives way at its next operation.
             if let Some(gp) = unsafe { pp.watched.curg.load(Ordering::Acquire).as_ref() } {
                 gp.preempt.store(true, Ordering::Relaxed);
             }
-            mp.hogs.store(hog, Ordering::Relaxed);
         }
         holds
     })

@@ -18,10 +18,13 @@
 use super::find_runnable::{Found, leave, wait_for_p};
 use super::handoffp::{handoffp, has_work};
 use super::park::{getg, getm};
+use super::procresize;
 use super::schedule::acquirep;
 use crate::config::Migration;
 use crate::g::G;
+use crate::home::Home;
 use crate::m::M;
+use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::sync::atomic::Ordering;
 use std::ptr;
@@ -105,8 +108,9 @@ pub(super) fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
         if let Some(pp) = mp.try_p() {
             // It has yielded, or its park was called off. Others go first, if there are some.
             if sched.idle.nwanting() == 0
+                && !procresize::is_over(sched, pp)
                 && !has_work(sched, pp)
-                && let Some((gp, inherit)) = queue.take()
+                && let Some((gp, inherit)) = take(sched, queue)
             {
                 return Some(Found { gp, inherit });
             }
@@ -127,7 +131,7 @@ pub(super) fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
         }
         queue.get_up();
         if mp.try_p().is_some()
-            && let Some((gp, inherit)) = queue.take()
+            && let Some((gp, inherit)) = take(sched, queue)
         {
             return Some(Found { gp, inherit });
         }
@@ -139,5 +143,15 @@ fn pass_p_on(sched: &'static Sched, mp: &'static M) {
     if let Some(pp) = mp.try_p() {
         mp.set_p(None);
         handoffp(sched, pp);
+    }
+}
+
+/// The next one; what an earlier scheduler of this M left is abandoned.
+fn take(sched: &'static Sched, queue: &Home<Gp>) -> Option<(Gp, bool)> {
+    loop {
+        let (gp, inherit) = queue.take()?;
+        if gp.0.runs_on(sched) {
+            return Some((gp, inherit));
+        }
     }
 }

@@ -71,6 +71,10 @@ pub struct Options {
     pub stack_size: Option<usize>,
     /// What the closure may borrow from. The panic of a main goroutine is not reported, it will be raised again on the caller.
     pub bound: Bound,
+    /// Of a main goroutine: the number of its `run`. It has a name.
+    pub run: u64,
+    /// Of a scoped goroutine: the main one that it is under.
+    pub under: Option<&'static G>,
 }
 
 /// What a goroutine leaves.
@@ -142,7 +146,10 @@ where
     gp.locks.set(0);
     gp.pins.set(0);
     gp.in_syscall.store(false, Ordering::Relaxed);
-    gp.set_name(options.name);
+    gp.set_name(options.name, options.run);
+    if options.bound == Bound::Scope {
+        gp.schedlink.set(options.under);
+    }
     gp.vtable.set(Some(&Body::<F, T>::VTABLE));
     // SAFETY: the G is ours, and its body holds nothing.
     unsafe { put_body(gp, f) };

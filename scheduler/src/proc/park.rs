@@ -152,6 +152,9 @@ pub(super) fn give_way(gp: &'static G) {
     if pin::may_park(gp) {
         // SAFETY: gp is the caller; being preempted needs nothing more.
         unsafe { switch_off(gp, Switch::Preempt) };
+    } else {
+        // Later (`pin::unpin`).
+        gp.preempt.store(true, Ordering::Relaxed);
     }
 }
 

@@ -6,7 +6,8 @@
 //! The caller waits until all are gone.
 
 use super::handoffp::retake;
-use super::park::systemstack;
+use super::park::{getg, systemstack};
+use super::pin;
 use super::wake::{release_p, start};
 use crate::config::MAX_PROCS;
 use crate::g::WaitReason;
@@ -24,11 +25,15 @@ const NAP: Duration = Duration::from_micros(50);
 ///
 /// # Panics
 ///
-/// When `n` is above [`MAX_PROCS`].
+/// When `n` is above [`MAX_PROCS`], and where the caller must not be suspended.
 pub fn set_max_procs(sched: &'static Sched, n: usize) -> usize {
     assert!(n <= MAX_PROCS, "max_procs of {n} is outside 1..={MAX_PROCS}");
     if n == 0 {
         return sched.max_procs();
+    }
+    let me = getg();
+    if !pin::may_park(me) {
+        pin::refuse(me);
     }
     while !sched.resizing.update(|busy| (!std::mem::replace(busy, true), false)) {
         sched.resizing.wait(WaitReason::Semacquire, |busy| !busy);

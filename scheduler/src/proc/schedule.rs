@@ -132,7 +132,7 @@ fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
             return;
         }
         // The G is Runnable and ours.
-        if mp.try_p().is_none() && !reacquire(sched, mp) {
+        if mp.try_p().is_none() && (sched.stopped() || !reacquire(sched, mp)) {
             if !stays(gp, false) {
                 inject(sched, Gp(gp));
             }

@@ -19,7 +19,7 @@
 //! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
 
 use super::newproc::{ABANDONED, abandon, drop_unstarted};
-use super::systemstack;
+use super::{getg, pin, systemstack};
 use crate::g::{Phase, Status};
 use crate::gpool;
 use crate::runq::Gp;
@@ -76,6 +76,12 @@ fn wake_sleepers(sched: &'static Sched) {
     sched.sysmon.wakeup();
 }
 
+/// Blocks the thread of a caller that must not be suspended.
+#[expect(clippy::disallowed_methods, reason = "that is what is wanted")]
+fn sleep_here(nap: Duration) {
+    std::thread::sleep(nap);
+}
+
 /// Gives back what the Ps keep for goroutines to come: the scheduler may stay leaked. A P that somebody has who comes late is
 /// left alone.
 fn end_ps(sched: &'static Sched) {
@@ -91,7 +97,11 @@ fn end_ps(sched: &'static Sched) {
 fn wait_until(deadline: Nanos, done: impl Fn() -> bool) {
     let mut nap = Duration::from_micros(20);
     while !done() && Nanos::now() < deadline {
-        sleep_until(Nanos::now().after(nap).min(deadline));
+        if pin::may_park(getg()) {
+            sleep_until(Nanos::now().after(nap).min(deadline));
+        } else {
+            sleep_here(nap);
+        }
         nap = (nap * 2).min(Duration::from_millis(2));
     }
 }

@@ -28,7 +28,7 @@ use crate::p::P;
 use crate::sched::Sched;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread;
-use crate::threads::Ours;
+use crate::threads::{self, Ours};
 use crate::time::clock::Nanos;
 use crate::tls_probe::Probe;
 use std::time::Duration;
@@ -149,6 +149,7 @@ fn run(sched: &'static Sched) {
             quiet += 1;
             delay = LONGEST;
             if quiet > DROWSY {
+                let ended = threads::ended();
                 let until = match deadlock::check(sched) {
                     Verdict::Unsure => {
                         doubt = (doubt * 2).min(DOUBT);
@@ -157,7 +158,10 @@ fn run(sched: &'static Sched) {
                     Verdict::Alive | Verdict::Reported => Nanos::NEVER,
                 };
                 let all_idle = || sched.idle.npidle() as usize == sched.max_procs();
-                sched.sysmon.doze.sleep_while(|| all_idle() && !sched.stopped(), until);
+                sched
+                    .sysmon
+                    .doze
+                    .sleep_while(|| all_idle() && !sched.stopped() && threads::ended() == ended, until);
                 if until == Nanos::NEVER || !all_idle() {
                     quiet = 0;
                     delay = SHORTEST;
@@ -166,10 +170,15 @@ fn run(sched: &'static Sched) {
             continue;
         }
         doubt = LONGEST;
-        sched.timers.run_due(|gp| {
-            // SAFETY: the timer won the right to ready it.
-            unsafe { super::goready(gp) };
-        });
+        if sched.timer_is_due() {
+            // Between the timer and what it does it is seen nowhere else (`deadlock`).
+            sched.visitors.fetch_add(1, Ordering::Relaxed);
+            sched.timers.run_due(|gp| {
+                // SAFETY: the timer won the right to ready it.
+                unsafe { super::goready(gp) };
+            });
+            sched.visitors.fetch_sub(1, Ordering::Release);
+        }
         looks.resize(sched.allp.len(), fresh);
         let seen = look(sched, &mut looks, nidle);
         if seen.acted {
