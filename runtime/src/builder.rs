@@ -253,10 +253,11 @@ impl Runtime {
         // thread at a time, with a hand-over before and after. What belongs to one OS thread by its nature is
         // the user's business, as for every goroutine (docs/safety.md).
         let main = unsafe { spawn_unchecked(me, self.sched, options, f) };
-        main.join_main().unwrap_or_else(|payload| match payload.downcast::<Deadlocked>() {
-            Ok(_) => panic!("{}", deadlock::report()),
+        match main.join_main() {
+            Ok(value) => value,
+            Err(payload) if payload.is::<Deadlocked>() => panic!("{}", deadlock::report()),
             Err(payload) => resume_unwind(payload),
-        })
+        }
     }
 
     /// Starts a goroutine of this runtime, from wherever the caller is.
