@@ -194,30 +194,40 @@ pub fn give_back(class: u8, starts: &[usize]) {
         let first = region.number(run[0]);
         let whole = region.cold.insert(first..first + run.len());
         if whole.len() * slot >= CLOSE {
-            region.cold.remove(&whole);
             close(region, whole);
         }
     }
 }
 
-/// Makes a run of cold slots, which is in neither set now, fresh.
-fn close(region: MutexGuard<'_, Region>, run: Range<usize>) {
+/// Makes a run of cold slots fresh, piece by piece. What is in neither set meanwhile still has its mappings, and whoever
+/// needs a slot takes a fresh one, which needs more: so that must be little beside what [`check_mappings`] leaves.
+///
+/// [`check_mappings`]: Region::check_mappings
+fn close(mut region: MutexGuard<'static, Region>, whole: Range<usize>) {
     let class = region.class;
-    let span = region.span(&run);
-    drop(region);
-    let slot = slot_size(class);
-    let piece = (PIECE / slot).max(1) * slot;
-    for start in span.clone().step_by(piece) {
-        let piece = start..span.end.min(start + piece);
-        let fresh = mapping::reset(&piece).is_ok();
-        let mut region = lock(class);
-        let first = region.number(piece.start);
-        let run = first..first + piece.len() / slot;
-        // What cannot be reset is as it was.
-        if fresh {
-            region.put_fresh(run);
-        } else {
-            region.cold.insert(run);
+    let (slot, last) = (slot_size(class), whole.end - 1);
+    let mut rest = whole;
+    loop {
+        region.cold.remove(&rest);
+        let cut = rest.end.min(rest.start + (PIECE / slot).max(1));
+        let piece = rest.start..cut;
+        if cut < rest.end {
+            region.cold.insert(cut..rest.end);
+        }
+        let span = region.span(&piece);
+        drop(region);
+        let fresh = mapping::reset(&span).is_ok();
+        region = lock(class);
+        if !fresh {
+            // What cannot be reset is as it was.
+            region.cold.insert(piece);
+            return;
+        }
+        region.put_fresh(piece);
+        // Others have taken some of the rest, or all, or put more beside it.
+        match region.cold.run_with(last) {
+            Some(run) => rest = run,
+            None => return,
         }
     }
 }

@@ -50,7 +50,13 @@ impl Runs {
         Some(start..cut)
     }
 
-    /// Takes out a run that [`Runs::insert`] has returned.
+    /// The run that a number is in.
+    pub fn run_with(&self, n: usize) -> Option<Range<usize>> {
+        let (start, end) = self.runs.range(..=n).next_back()?;
+        (n < *end).then_some(*start..*end)
+    }
+
+    /// Takes out a run that [`Runs::insert`] or [`Runs::run_with`] has returned.
     pub fn remove(&mut self, run: &Range<usize>) {
         let end = self.runs.remove(&run.start);
         debug_assert_eq!(end, Some(run.end));

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// Stacks returned at once.
-const SLICE: usize = 1 << 16;
+const SLICE: usize = 1 << 11;
 
 const NONE: u8 = 0;
 const ASLEEP: u8 = 1;
