@@ -123,7 +123,7 @@ pub mod proc {
 
 /// Waiting with a deadline, which comes when another thread of the model says so.
 pub mod sleep {
-    use super::proc::{Commit, getg, waiting};
+    use super::proc::{Commit, waiting};
     use crate::g::{G, WaitReason};
     use crate::time::clock::Nanos;
     use loom::sync::Mutex;
