@@ -112,6 +112,11 @@ impl<M: PartialEq> Idle<M> {
         }
     }
 
+    /// Calls `f` with each idle P, which nobody can take meanwhile. It must be short, and not come back here.
+    pub fn visit(&self, f: impl FnMut(usize)) {
+        self.lists.lock().ps.iter().copied().for_each(f);
+    }
+
     /// How many Ps are idle; a hint.
     #[inline]
     pub fn npidle(&self) -> u32 {

@@ -82,6 +82,8 @@ pub struct M {
     pub(crate) waitlock: Cell<*mut ()>,
     /// Why it left its stack, as `Switch::OnG0` has it: a function and its argument.
     pub(crate) on_g0: Cell<Option<OnG0>>,
+    /// It stole what stood still the last time that it looked (`find_runnable`). The M's own.
+    pub(crate) lucky: Cell<bool>,
     rng: Cell<u64>,
 }
 
@@ -134,6 +136,7 @@ impl M {
             waitunlockf: Cell::new(None),
             waitlock: Cell::new(ptr::null_mut()),
             on_g0: Cell::new(None),
+            lucky: Cell::new(false),
             rng: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         }
     }

@@ -12,7 +12,9 @@
 //! whenever one is used up, and give theirs to the first in line.
 //!
 //! **Spinning.** An M in step 6 is counted in `nmspinning`, so that submitters need not wake another one. It looks at
-//! every victim four times, about a microsecond apart; what stands still between two looks is stolen.
+//! every victim four times, about a microsecond apart; what stands still between two looks is stolen. One that has
+//! stolen what stood still looks longer the next time, victims or not: goroutines that compute for some microseconds
+//! between two hand-overs come again, and a sleeping M would be woken too late for them (docs/wake-policy.md).
 //!
 //! An M that is about to sleep while timers are pending becomes the [`Keeper`](crate::keeper::Keeper), if there is none.
 
@@ -40,6 +42,8 @@ pub(super) struct Found {
 const GLOBAL_EVERY: u32 = 61;
 /// Looks at each victim, as in Go.
 const ROUNDS: usize = 4;
+/// The same for an M that stole what stood still the last time. By measurement (docs/wake-policy.md).
+const LUCKY_ROUNDS: usize = 32;
 /// Pauses between two looks: about a microsecond. In a model one lets others run.
 const PAUSES: u32 = if cfg!(shuttle) { 1 } else { 40 };
 /// Nanoseconds between two looks at the timers under load.
@@ -210,10 +214,12 @@ pub(super) fn global_before_yielder(sched: &'static Sched, pp: &'static P) {
 /// Half of a victim's queue, or its `runnext`; see the module.
 fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
     let n = sched.allp.len();
-    // What each victim looked like in the first round. A victim beyond these is stolen from on its backlog alone.
+    // What each victim looked like at the last look, and for how many it has. A victim beyond these is stolen from on
+    // its backlog alone.
     const SEEN: usize = 64;
-    let mut seen = [(0u32, ptr::null_mut()); SEEN];
-    for round in 0..ROUNDS {
+    let mut seen = [((0u32, ptr::null_mut()), 0); SEEN];
+    let lucky = mp.lucky.replace(false);
+    for round in 0..if lucky { LUCKY_ROUNDS } else { ROUNDS } {
         let mut waiting = false;
         let start = mp.cheaprand() as usize % n;
         for i in 0..n {
@@ -225,21 +231,22 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
             waiting = true;
             let switches = victim.watched.switches.load(Ordering::Relaxed);
             let runnext = victim.thief.runnext();
-            let still = v < SEEN && round > 0 && seen[v] == (switches, runnext);
-            if v < SEEN && round == 0 {
-                seen[v] = (switches, runnext);
+            let look = (switches, runnext);
+            let stood = if v < SEEN && round > 0 && seen[v].0 == look { seen[v].1 + 1 } else { 0 };
+            if v < SEEN {
+                seen[v] = (look, stood);
             }
-            if still || worth_stealing(victim) {
+            if stood > 0 || worth_stealing(victim) {
                 // SAFETY: this M holds the P.
                 if let Some(gp) = victim.thief.steal_half(unsafe { &pp.owned().runq }) {
                     return Some(gp);
                 }
             }
-            // It has waited for the microseconds of all rounds, and its P is stuck in another goroutine.
-            if still
-                && round == ROUNDS - 1
+            // It has waited for some microseconds, and its P is stuck in another goroutine.
+            if stood >= ROUNDS - 1
                 && let Some(gp) = victim.thief.steal_runnext(runnext)
             {
+                mp.lucky.set(true);
                 return Some(gp);
             }
         }
@@ -247,7 +254,7 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
             // SAFETY: this M holds the P.
             return unsafe { pp.owned().runq.refill(&sched.globq, 1) };
         }
-        if !waiting {
+        if !waiting && !lucky {
             return None;
         }
         (0..PAUSES).for_each(|_| spin_hint());

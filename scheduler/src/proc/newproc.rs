@@ -118,7 +118,7 @@ where
     let here = held.as_ref().map(HeldP::p);
     // SAFETY: the caller is a goroutine on the M that holds this P.
     if !here.is_some_and(|pp| unsafe { pp.owned().stacks.admit_cached(class) }) {
-        admit(here, class)?;
+        admit(sched, here, class)?;
     }
     let (gp, id) = match here {
         // SAFETY: the caller is a goroutine on the M that holds this P; nothing switches stacks in the block.
@@ -174,11 +174,19 @@ where
 /// Lets the new goroutine have a stack later.
 #[cold]
 #[inline(never)]
-fn admit(here: Option<&'static P>, class: u8) -> io::Result<()> {
-    systemstack(|| match here {
+fn admit(sched: &'static Sched, here: Option<&'static P>, class: u8) -> io::Result<()> {
+    let ask = || match here {
         // SAFETY: the caller is a goroutine on the M that holds this P.
         Some(pp) => unsafe { pp.owned().stacks.admit(class) },
         None => pool::admit_shared(class),
+    };
+    systemstack(|| {
+        ask().or_else(|_| {
+            // What idle Ps keep is given back first.
+            // SAFETY: nobody holds an idle P, or can get hold of it while it is visited.
+            sched.idle.visit(|p| unsafe { sched.allp[p].owned().stacks.give_all() });
+            ask()
+        })
     })
 }
 

@@ -24,6 +24,9 @@
 //! The slots of those who are admitted, and what the caches may hold beside, are made accessible at once, so a kernel
 //! that counts memory which may be used (strict overcommit, `RLIMIT_DATA`) says no there as well.
 //!
+//! Admissions that lie unused in a cache are refused to others. So who is refused has the idle Ps give up theirs, and
+//! asks again; and while memory is scarce ([`is_scarce`]) Ps that work keep none.
+//!
 //! The atomics here are never a model's: like the address space they outlive its executions (`sync`).
 //!
 //! A2: A slot is handed out by one `take` and comes back by one `give_back`; in between it is in neither set.
@@ -125,10 +128,18 @@ pub fn cache_ends() {
 
 /// True if there is a region that all the caches together could use up: then Ps that are idle keep nothing.
 pub fn is_tight() -> bool {
-    TIGHT.load(Ordering::Relaxed)
+    TIGHT.load(Ordering::Relaxed) || is_scarce()
+}
+
+/// True from when the kernel refuses memory for more slots until it grants some: then nobody takes admissions in advance,
+/// or keeps those of goroutines that have ended.
+#[inline]
+pub fn is_scarce() -> bool {
+    SCARCE.load(Ordering::Relaxed)
 }
 
 static TIGHT: AtomicBool = AtomicBool::new(false);
+static SCARCE: AtomicBool = AtomicBool::new(false);
 /// Slots of a region that count as plenty.
 const PLENTY: usize = 1 << 18;
 
@@ -351,6 +362,7 @@ impl Region {
                 Ok(()) => large,
                 Err(_) => {
                     mapping::open(&self.span(&small), threads).map_err(|e| {
+                        SCARCE.store(true, Ordering::Relaxed);
                         out_of_memory(format!(
                             "the kernel refuses memory for a stack of {} bytes: {e} (ulimit -d, ulimit -v, \
                              vm.overcommit_memory)",
@@ -360,6 +372,7 @@ impl Region {
                     small
                 }
             };
+            SCARCE.store(false, Ordering::Relaxed);
             self.open = opened.end;
             self.fresh.insert(opened);
         }

@@ -5,7 +5,8 @@
 //! straight to the depot. What lies in a depot for long goes back to the kernel (`scavenge`).
 //!
 //! The cache also holds admissions (`arena`, A1) that it has taken in advance, one for each goroutine that will be
-//! spawned here, or that has ended here. Where address space is limited an idle P keeps neither ([`StackCache::go_idle`]).
+//! spawned here, or that has ended here. Where address space or memory is limited an idle P keeps neither
+//! ([`StackCache::go_idle`]).
 //!
 //! All of this runs on g0, except [`StackCache::admit_cached`].
 
@@ -174,7 +175,8 @@ impl StackCache {
             return Ok(());
         }
         arena::admit(class, 1)?;
-        let limit = if (class as usize) < CACHED { arena::cache_limit(class) } else { 0 };
+        let keeps = (class as usize) < CACHED && !arena::is_scarce();
+        let limit = if keeps { arena::cache_limit(class) } else { 0 };
         let ahead = if arena::admit(class, limit).is_ok() { limit } else { 0 };
         self.admissions[class as usize] = Admissions { n: ahead, limit };
         Ok(())
@@ -185,8 +187,8 @@ impl StackCache {
     pub fn dismiss(&mut self, class: u8) {
         let own = &mut self.admissions[class as usize];
         own.n += 1;
-        if own.n > 2 * own.limit {
-            let keep = own.limit;
+        if own.n > 2 * own.limit || arena::is_scarce() {
+            let keep = if arena::is_scarce() { 0 } else { own.limit };
             self.give_admissions(class, keep);
         }
     }
