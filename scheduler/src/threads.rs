@@ -93,16 +93,15 @@ impl Drop for Ours {
     }
 }
 
-/// The calling thread takes part in its first operation, with this G. False: it is one of ours.
-pub fn user_begins(gp: &'static G) -> bool {
+/// The calling thread takes part in its first operation, with this G.
+pub fn user_begins(gp: &'static G) {
     let tid = gettid();
     let mut threads = THREADS.lock();
     threads.begin();
-    let new = threads.position(tid).is_none();
-    if new {
+    // It may be one of ours.
+    if threads.position(tid).is_none() {
         threads.known.push((tid, Kind::User(gp)));
     }
-    new
 }
 
 /// The calling thread ends.

@@ -5,11 +5,11 @@
 //! were undone.
 //!
 //! A goroutine that ends while it has its thread locked leaves it in a state that nobody knows (Go ends such a thread).
-//! Threads are never ended here, so it retires: it sleeps for ever. With `Migration::Never` goroutines may have started
-//! on it before that stay there to their end; it runs these first.
+//! Threads are never ended here, so it retires: it sleeps for ever.
 //!
-//! With `Migration::Never` goroutines that have started on the thread before stay there, and wait until it is unlocked. Both
-//! promises allow nothing else; a goroutine that has its thread locked must not wait for one of them.
+//! With `Migration::Never` other goroutines may have started on the thread before. They stay there, and wait until it is
+//! unlocked; a thread that retires runs them to their end first. The two promises allow nothing else, so a goroutine that has
+//! its thread locked must not wait for one of them.
 //!
 //! **Unwinding.** `std` counts panics per thread. A goroutine that stops running while it unwinds (a destructor that
 //! receives) has its M locked for that time: else those that ran on it meanwhile would find `panicking()` true, and a second
