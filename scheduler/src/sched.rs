@@ -15,7 +15,7 @@ use crate::m::M;
 use crate::p::AllP;
 use crate::proc::sysmon::Sysmon;
 use crate::stack::class;
-use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Spinning, membarrier};
 use crate::threads;
 use crate::time::Timers;
@@ -55,6 +55,8 @@ pub struct Sched {
     pub(crate) nlocked_asleep: AtomicU32,
     /// Ms whose P was taken because their goroutine ran for too long, and that have not come back.
     pub(crate) nhogs: AtomicU32,
+    /// The system has given no thread since sysmon last looked.
+    pub(crate) refused: AtomicBool,
     /// One caller at a time changes the number of Ps.
     pub(crate) resizing: Gate<bool>,
     /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
@@ -115,6 +117,7 @@ impl Sched {
             nretired: AtomicU32::new(0),
             nlocked_asleep: AtomicU32::new(0),
             nhogs: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
             resizing: Gate::new(false),
             visitors: AtomicU32::new(0),
             spawned_outside: AtomicU64::new(0),

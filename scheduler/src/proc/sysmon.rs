@@ -9,6 +9,7 @@
 //! - A P whose switch counter stood still between two looks while goroutines wait in its queue, with another P idle:
 //!   wakes a thief. This is what bounds the wait behind a goroutine that computes (`wake`).
 //! - Timers that are due while every M is busy: fires them.
+//! - An M that could not be started, because the system gave no thread: looks whether one that there is should have been woken.
 //! - The seconds that parks are stamped with ([`Nanos::note`]): keeps them fresh.
 //!
 //! It looks every 20 µs after something happened, then less and less often: every 100 µs while a P is idle and another
@@ -144,6 +145,10 @@ fn run(sched: &'static Sched) {
     let mut quiet = 0;
     while !sched.stopped() {
         sched.sysmon.doze.nap(Nanos::now().after(delay));
+        // ORDERING: Acquire, pairs with the Release in `wake::go_on_without`: what its M was to run is seen.
+        if sched.refused.swap(false, Ordering::Acquire) && (!sched.globq.is_empty() || sched.timer_is_due()) {
+            wake::start(sched, sched.idle.submitted());
+        }
         let nidle = sched.idle.npidle() as usize;
         if nidle == sched.max_procs() {
             quiet += 1;
@@ -158,10 +163,9 @@ fn run(sched: &'static Sched) {
                     Verdict::Alive | Verdict::Reported => Nanos::NEVER,
                 };
                 let all_idle = || sched.idle.npidle() as usize == sched.max_procs();
-                sched
-                    .sysmon
-                    .doze
-                    .sleep_while(|| all_idle() && !sched.stopped() && threads::ended() == ended, until);
+                let refused = || sched.refused.load(Ordering::Relaxed);
+                let quiet_yet = || all_idle() && !refused() && !sched.stopped() && threads::ended() == ended;
+                sched.sysmon.doze.sleep_while(quiet_yet, until);
                 if until == Nanos::NEVER || !all_idle() {
                     quiet = 0;
                     delay = SHORTEST;

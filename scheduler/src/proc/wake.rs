@@ -282,4 +282,7 @@ fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: &std:
         Errand::Spin(token) => _ = sched.idle.stop_spinning(token),
         Errand::Run(gp, _) => sched.globq.push(gp),
     }
+    // An M that was just falling asleep may have counted on the one that does not come.
+    sched.refused.store(true, Ordering::Release);
+    sched.sysmon.nudge();
 }
