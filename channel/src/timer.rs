@@ -38,8 +38,11 @@ use crate::park::Wait;
 use crate::recv::{Received, recv_wait};
 use crate::waitq::{self, Sudog};
 use gort_scheduler::g::G;
+#[cfg(loom)]
+use gort_scheduler::model::Sched;
 use gort_scheduler::proc::timers::{arm, arm_parking};
 use gort_scheduler::proc::{current, getg};
+#[cfg(not(loom))]
 use gort_scheduler::sched::Sched;
 use gort_scheduler::sync::atomic::Ordering;
 use gort_scheduler::time::clock::Nanos;

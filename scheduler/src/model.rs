@@ -15,16 +15,25 @@ pub struct M;
 #[derive(Debug)]
 pub struct Sched;
 
-/// The time, as a model has set it: nothing that others could come between.
-static NOW: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+impl Sched {
+    /// Never.
+    pub fn stopped(&self) -> bool {
+        false
+    }
+}
+
+std::thread_local! {
+    /// The time, as a model has set it: nothing that others could come between. All threads of a model are one of the system's.
+    static NOW: Cell<u64> = const { Cell::new(1) };
+}
 
 /// Makes it this late.
 pub fn set_now(nanos: u64) {
-    NOW.store(nanos, std::sync::atomic::Ordering::Relaxed);
+    NOW.set(nanos);
 }
 
 pub(crate) fn now() -> u64 {
-    NOW.load(std::sync::atomic::Ordering::Relaxed)
+    NOW.get()
 }
 
 loom::thread_local! {
@@ -114,8 +123,30 @@ pub mod proc {
     /// What a timer that fires may do.
     pub mod timers {
         use crate::g::G;
+        use crate::model::Sched;
         use crate::time::clock::Nanos;
         use crate::time::{Timer, Timers};
+
+        loom::lazy_static! {
+            static ref HEAP: &'static Timers = Timers::make();
+        }
+
+        /// The one heap of a model's scheduler.
+        pub fn heap() -> &'static Timers {
+            *HEAP
+        }
+
+        /// As in the real one, in the one heap.
+        ///
+        /// # Safety
+        ///
+        /// As in the real one.
+        pub unsafe fn arm(_gp: &'static G, _sched: &Sched, timer: *const Timer, when: Nanos) {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { heap().arm(timer, when) };
+        }
+
+        pub use arm as arm_parking;
 
         /// Counts, and readies threads of the model.
         #[derive(Debug, Default)]
@@ -124,8 +155,6 @@ pub mod proc {
             pub readied: usize,
             /// Only count them.
             pub dry: bool,
-            /// Where timers are armed anew.
-            pub timers: Option<&'static Timers>,
         }
 
         impl Firing {
@@ -144,9 +173,8 @@ pub mod proc {
             ///
             /// As in the real one.
             pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) {
-                let timers = self.timers.expect("a model that arms timers has a heap");
                 // SAFETY: the caller's promise.
-                let _ = unsafe { timers.arm(timer, when) };
+                let _ = unsafe { heap().arm(timer, when) };
             }
         }
     }

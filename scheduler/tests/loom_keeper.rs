@@ -29,9 +29,10 @@ struct Beds {
     morning: bool,
 }
 
+/// With two heaps, of which the first deadlines are.
 struct Sched {
     keeper: Keeper<M>,
-    first: AtomicU64,
+    firsts: [AtomicU64; 2],
     beds: Mutex<Beds>,
     bell: Condvar,
 }
@@ -40,28 +41,33 @@ impl Sched {
     fn new(first: u64) -> Arc<Sched> {
         Arc::new(Sched {
             keeper: Keeper::new(),
-            first: AtomicU64::new(first),
+            firsts: [AtomicU64::new(first), AtomicU64::new(Nanos::NEVER.0)],
             beds: Mutex::new(Beds::default()),
             bell: Condvar::new(),
         })
     }
 
     fn first(&self) -> Nanos {
-        Nanos(self.first.load(Ordering::Acquire))
+        self.firsts.iter().map(|first| Nanos(first.load(Ordering::Acquire))).min().unwrap()
     }
 
-    /// As `Sched::timer_is_first`; the caller falls asleep itself afterwards, and so is the M that would be woken.
+    /// As `Sched::timer_is_first`, in the second heap; the caller falls asleep itself afterwards, and so is the M that would be woken.
     fn arm(&self, when: u64) {
-        self.first.store(when, Ordering::Release);
+        self.arm_untold(when);
         if let Armed::TooLate(mp) = self.keeper.armed(|| self.first()) {
             self.beds.lock().unwrap().signalled[mp.me] = true;
             self.bell.notify_all();
         }
     }
 
-    /// A timer is taken out of the heap, which tells nobody.
+    /// A timer is armed by one that looks for work next.
+    fn arm_untold(&self, when: u64) {
+        self.firsts[1].store(when, Ordering::Release);
+    }
+
+    /// A timer is taken out of the first heap, which tells nobody.
     fn disarm(&self) {
-        self.first.store(Nanos::NEVER.0, Ordering::Release);
+        self.firsts[0].store(Nanos::NEVER.0, Ordering::Release);
     }
 
     fn rest(&self, me: usize) {
@@ -78,7 +84,21 @@ impl Sched {
     /// As `find_runnable`'s `sleep`.
     fn fall_asleep(&self, mp: &'static M, over: impl Fn(Nanos) -> bool) -> Kept {
         let morning = || self.beds.lock().unwrap().morning;
-        let kept = self.keeper.keep(mp, || self.first(), |w| morning() || over(w), |_| self.rest(mp.me));
+        let kept = loop {
+            let kept = self.keeper.keep(mp, || self.first(), |w| morning() || over(w), |_| self.rest(mp.me));
+            if kept != Kept::Nothing || morning() {
+                break kept;
+            }
+            match self.keeper.armed(|| self.first()) {
+                Armed::Kept => break kept,
+                Armed::TooLate(other) => {
+                    self.beds.lock().unwrap().signalled[other.me] = true;
+                    self.bell.notify_all();
+                    break kept;
+                }
+                Armed::NoKeeper => {}
+            }
+        };
         if kept == Kept::Nothing && !morning() {
             self.rest(mp.me);
         }
@@ -147,6 +167,16 @@ fn a_keeper_that_leaves_for_want_of_timers_does_not_miss_the_next_one() {
 #[test]
 fn an_earlier_timer_wakes_the_keeper() {
     two_fall_asleep(100, |sched| sched.arm(50));
+}
+
+#[test]
+fn what_was_armed_without_telling_is_kept_by_who_armed_it_or_told_before_it_sleeps() {
+    two_fall_asleep(Nanos::NEVER.0, |sched| sched.arm_untold(100));
+    two_fall_asleep(100, |sched| sched.arm_untold(50));
+    two_fall_asleep(50, |sched| {
+        sched.disarm();
+        sched.arm_untold(100);
+    });
 }
 
 #[test]
