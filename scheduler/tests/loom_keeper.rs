@@ -84,21 +84,12 @@ impl Sched {
     /// As `find_runnable`'s `sleep`.
     fn fall_asleep(&self, mp: &'static M, over: impl Fn(Nanos) -> bool) -> Kept {
         let morning = || self.beds.lock().unwrap().morning;
-        let kept = loop {
-            let kept = self.keeper.keep(mp, || self.first(), |w| morning() || over(w), |_| self.rest(mp.me));
-            if kept != Kept::Nothing || morning() {
-                break kept;
-            }
-            match self.keeper.armed(|| self.first()) {
-                Armed::Kept => break kept,
-                Armed::TooLate(other) => {
-                    self.beds.lock().unwrap().signalled[other.me] = true;
-                    self.bell.notify_all();
-                    break kept;
-                }
-                Armed::NoKeeper => {}
-            }
+        let wake = |other: &M| {
+            self.beds.lock().unwrap().signalled[other.me] = true;
+            self.bell.notify_all();
         };
+        let first = || self.first();
+        let kept = self.keeper.keep(mp, first, |w| morning() || over(w), |_| self.rest(mp.me), wake);
         if kept == Kept::Nothing && !morning() {
             self.rest(mp.me);
         }
@@ -170,13 +161,13 @@ fn an_earlier_timer_wakes_the_keeper() {
 }
 
 #[test]
-fn what_was_armed_without_telling_is_kept_by_who_armed_it_or_told_before_it_sleeps() {
+fn who_arms_a_timer_and_tells_nobody_keeps_it_before_it_sleeps() {
     two_fall_asleep(Nanos::NEVER.0, |sched| sched.arm_untold(100));
+}
+
+#[test]
+fn who_finds_a_keeper_tells_it_of_what_it_has_armed_before_it_sleeps() {
     two_fall_asleep(100, |sched| sched.arm_untold(50));
-    two_fall_asleep(50, |sched| {
-        sched.disarm();
-        sched.arm_untold(100);
-    });
 }
 
 #[test]
@@ -189,7 +180,7 @@ fn a_due_timer_finds_the_p_that_was_given_up_meanwhile() {
         let due = {
             let (sched, idle, mp) = (sched.clone(), idle.clone(), m(0));
             thread::spawn(move || {
-                let kept = sched.keeper.keep(mp, || sched.first(), |_| true, |_| ());
+                let kept = sched.keeper.keep(mp, || sched.first(), |_| true, |_| (), |_| ());
                 (kept == Kept::Over).then(|| idle.get_p()).flatten().is_some()
             })
         };
@@ -216,7 +207,7 @@ fn a_keeper_is_taken_once() {
         let keeper = {
             let sched = sched.clone();
             let mp = m(0);
-            thread::spawn(move || sched.keeper.keep(mp, || sched.first(), |_| true, |_| ()))
+            thread::spawn(move || sched.keeper.keep(mp, || sched.first(), |_| true, |_| (), |_| ()))
         };
         let taken = sched.keeper.take().is_some();
         let kept = keeper.join().unwrap();

@@ -90,7 +90,7 @@ fn a_stop_or_a_firing_has_the_timer_and_never_both() {
 
 #[test]
 fn a_reset_against_a_firing_says_whether_it_came_first() {
-    loom::model(|| {
+    check(|| {
         let (here, there) = (Timers::make(), Timers::make());
         let (acted, timer) = count();
         assert_eq!(timer.arm(here, Nanos(1)), (false, Put::First));
