@@ -15,6 +15,27 @@ pub struct M;
 #[derive(Debug)]
 pub struct Sched;
 
+impl Sched {
+    /// Never.
+    pub fn stopped(&self) -> bool {
+        false
+    }
+}
+
+std::thread_local! {
+    /// The time, as a model has set it: nothing that others could come between. All threads of a model are one of the system's.
+    static NOW: Cell<u64> = const { Cell::new(1) };
+}
+
+/// Makes it this late.
+pub fn set_now(nanos: u64) {
+    NOW.set(nanos);
+}
+
+pub(crate) fn now() -> u64 {
+    NOW.get()
+}
+
 loom::thread_local! {
     static CURRENT: Cell<Option<&'static G>> = Cell::new(None);
 }
@@ -96,6 +117,65 @@ pub mod proc {
         /// Never called.
         pub fn refuse(_gp: &'static G) -> ! {
             unreachable!("no model pins a goroutine")
+        }
+    }
+
+    /// What a timer that fires may do.
+    pub mod timers {
+        use crate::g::G;
+        use crate::model::Sched;
+        use crate::time::clock::Nanos;
+        use crate::time::{Timer, Timers};
+
+        loom::lazy_static! {
+            static ref HEAP: &'static Timers = Timers::make();
+        }
+
+        /// The one heap of a model's scheduler.
+        pub fn heap() -> &'static Timers {
+            *HEAP
+        }
+
+        /// As in the real one, in the one heap.
+        ///
+        /// # Safety
+        ///
+        /// As in the real one.
+        pub unsafe fn arm(_gp: &'static G, _sched: &Sched, timer: *const Timer, when: Nanos) {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { heap().arm(timer, when) };
+        }
+
+        pub use arm as arm_parking;
+
+        /// Counts, and readies threads of the model.
+        #[derive(Debug, Default)]
+        pub struct Firing {
+            /// How many Gs it has readied.
+            pub readied: usize,
+            /// Only count them.
+            pub dry: bool,
+        }
+
+        impl Firing {
+            /// As in the real one.
+            pub fn ready(&mut self, gp: &'static G) {
+                self.readied += 1;
+                if !self.dry {
+                    // SAFETY: the caller owns the right to.
+                    unsafe { super::goready(gp) };
+                }
+            }
+
+            /// As in the real one.
+            ///
+            /// # Safety
+            ///
+            /// As in the real one.
+            pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) {
+                // SAFETY: the caller's promise.
+                let _ = unsafe { heap().arm(timer, when) };
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod schedule;
 pub mod shutdown;
 pub mod syscall;
 pub(crate) mod sysmon;
+pub mod timers;
 pub mod waiting;
 mod wake;
 
