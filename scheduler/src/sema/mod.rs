@@ -17,8 +17,8 @@
 //! the lock looks at the word and, if somebody waits, takes the bucket's lock. Between the two stands a full fence on both
 //! sides, so one of them sees the other.
 //!
-//! S2: **A wake-up reaches somebody.** A wait can be over before its waker comes (a deadline), or void (`proc::deadlock`).
-//! Whoever dequeues passes over these, and whoever finds nobody puts that into the word before it opens the bucket. So
+//! S2: **A wake-up reaches somebody.** A wait can be over before its waker comes (a deadline), or void (`proc::deadlock`), or
+//! its goroutine abandoned with its scheduler. Whoever dequeues passes over these, and whoever finds nobody puts that into the word before it opens the bucket. So
 //! nothing is handed to one who has left.
 //!
 //! S3: **A waiter that leaves by itself** (a deadline) does so under the bucket's lock, and corrects the word.

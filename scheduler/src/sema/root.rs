@@ -162,7 +162,7 @@ impl SemaRoot {
                 let alone = (*sg).next.get() == sg;
                 unlink_head(link, sg);
                 // One that may end otherwise may have done so, and not come here yet to leave.
-                if !(*sg).claimed || (*sg).g.win_select() {
+                if !never_runs_again((*sg).g) && (!(*sg).claimed || (*sg).g.win_select()) {
                     return Some((&*sg, alone));
                 }
             }
@@ -214,6 +214,16 @@ impl SemaRoot {
             (*link).set(head);
         }
     }
+}
+
+/// True if it was abandoned with its scheduler (`proc::shutdown`).
+#[inline]
+fn never_runs_again(gp: &'static G) -> bool {
+    #[cfg(not(loom))]
+    let stopped = gp.sched().is_some_and(crate::sched::Sched::stopped);
+    #[cfg(loom)]
+    let (_, stopped) = (gp, false);
+    stopped
 }
 
 /// Takes a head out of the tree, its ring with it: the place goes to some leaf below, whose key leads there as well.
