@@ -91,6 +91,14 @@ pub enum WaitReason {
     Semacquire,
     /// A wait group.
     SyncWaitGroupWait,
+    /// A mutex.
+    SyncMutexLock,
+    /// A lock of many readers or one writer, for reading.
+    SyncRWMutexRLock,
+    /// The same, for writing.
+    SyncRWMutexLock,
+    /// A condition variable.
+    SyncCondWait,
     /// A join.
     Join,
     /// A `run`, for its main goroutine.
@@ -100,7 +108,7 @@ pub enum WaitReason {
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 13] = [
+    const ALL: [WaitReason; 17] = [
         WaitReason::Zero,
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
@@ -111,6 +119,10 @@ impl WaitReason {
         WaitReason::Sleep,
         WaitReason::Semacquire,
         WaitReason::SyncWaitGroupWait,
+        WaitReason::SyncMutexLock,
+        WaitReason::SyncRWMutexRLock,
+        WaitReason::SyncRWMutexLock,
+        WaitReason::SyncCondWait,
         WaitReason::Join,
         WaitReason::Run,
         WaitReason::BlockOn,
@@ -129,6 +141,10 @@ impl WaitReason {
             WaitReason::Sleep => "sleep",
             WaitReason::Semacquire => "semacquire",
             WaitReason::SyncWaitGroupWait => "sync.WaitGroup.Wait",
+            WaitReason::SyncMutexLock => "sync.Mutex.Lock",
+            WaitReason::SyncRWMutexRLock => "sync.RWMutex.RLock",
+            WaitReason::SyncRWMutexLock => "sync.RWMutex.Lock",
+            WaitReason::SyncCondWait => "sync.Cond.Wait",
             WaitReason::Join => "join",
             WaitReason::Run => "run",
             WaitReason::BlockOn => "block on",

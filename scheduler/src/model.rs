@@ -36,6 +36,20 @@ pub(crate) fn now() -> u64 {
     NOW.get()
 }
 
+loom::lazy_static! {
+    static ref STARVED: loom::sync::atomic::AtomicBool = loom::sync::atomic::AtomicBool::new(false);
+}
+
+/// Whether whoever waits for a mutex has waited too long.
+pub fn starved() -> bool {
+    STARVED.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// From now on they have, or have not.
+pub fn set_starved(starved: bool) {
+    STARVED.store(starved, std::sync::atomic::Ordering::Relaxed);
+}
+
 loom::thread_local! {
     static CURRENT: Cell<Option<&'static G>> = Cell::new(None);
 }
@@ -179,6 +193,22 @@ pub mod proc {
         }
     }
 
+    /// Spinning makes no sense in a model, where one look is as good as many.
+    pub mod spin {
+        use crate::g::G;
+
+        /// Always false.
+        pub fn can_spin(_gp: &'static G, _spins: u32) -> bool {
+            false
+        }
+
+        /// Never called.
+        pub fn do_spin() {}
+    }
+
+    /// No P to give away in a model.
+    pub fn gosched() {}
+
     /// A model's goroutines are threads.
     pub fn current() -> Option<&'static G> {
         None
@@ -207,10 +237,24 @@ pub mod sleep {
     use crate::g::{G, WaitReason};
     use crate::time::clock::Nanos;
     use loom::sync::Mutex;
+    use loom::sync::atomic::{AtomicBool, Ordering};
 
     loom::lazy_static! {
         /// The one timer of a model: the G that it wakes.
         static ref ARMED: Mutex<Option<&'static G>> = Mutex::new(None);
+        /// The model has called [`pass`].
+        static ref PASSED: AtomicBool = AtomicBool::new(false);
+    }
+
+    /// True if the deadline has passed.
+    pub fn passed() -> bool {
+        PASSED.load(Ordering::Relaxed)
+    }
+
+    /// The deadline passes: it ends the wait that there is, and those that begin from now on. True as for [`expire`].
+    pub fn pass() -> bool {
+        PASSED.store(true, Ordering::Relaxed);
+        expire()
     }
 
     struct TimedPark {
@@ -242,7 +286,14 @@ pub mod sleep {
         // SAFETY: the parked frame.
         let (commit, lock) =
             unsafe { ((*park.cast::<TimedPark>()).commit, (*park.cast::<TimedPark>()).lock) };
-        *ARMED.lock().unwrap() = Some(gp);
+        let mut armed = ARMED.lock().unwrap();
+        *armed = Some(gp);
+        if passed() && gp.win_select() {
+            *armed = None;
+            // SAFETY: winning the select is the right to ready it.
+            unsafe { super::proc::goready(gp) };
+        }
+        drop(armed);
         // SAFETY: as the caller of `gopark_until` promised.
         commit.is_none_or(|f| unsafe { f(gp, lock) })
     }

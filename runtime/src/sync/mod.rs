@@ -1,5 +1,21 @@
 //! Waiting for each other without a channel.
 
+mod condvar;
+mod mutex;
+mod rwlock;
 mod waitgroup;
 
+pub use condvar::{Condvar, RawCondvar, WaitTimeoutResult};
+pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, RawMutex};
+pub use rwlock::{
+    MappedRwLockReadGuard, MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 pub use waitgroup::WaitGroup;
+
+use gort_scheduler::time::clock::Nanos;
+use std::time::Instant;
+
+/// A point of `std`'s monotonic clock as one of ours.
+fn nanos(at: Instant) -> Nanos {
+    Nanos::now().after(at.saturating_duration_since(Instant::now()))
+}
