@@ -97,10 +97,16 @@ pub enum WaitReason {
     Run,
     /// A future.
     BlockOn,
+    /// The end of somebody else's initialisation.
+    SyncOnceDo,
+    /// A barrier.
+    SyncBarrierWait,
+    /// A call of the same key.
+    SyncSingleFlightDo,
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 13] = [
+    const ALL: [WaitReason; 16] = [
         WaitReason::Zero,
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
@@ -114,6 +120,9 @@ impl WaitReason {
         WaitReason::Join,
         WaitReason::Run,
         WaitReason::BlockOn,
+        WaitReason::SyncOnceDo,
+        WaitReason::SyncBarrierWait,
+        WaitReason::SyncSingleFlightDo,
     ];
 
     /// As Go prints it.
@@ -132,6 +141,9 @@ impl WaitReason {
             WaitReason::Join => "join",
             WaitReason::Run => "run",
             WaitReason::BlockOn => "block on",
+            WaitReason::SyncOnceDo => "sync.Once.Do",
+            WaitReason::SyncBarrierWait => "sync.Barrier.Wait",
+            WaitReason::SyncSingleFlightDo => "singleflight.Group.Do",
         }
     }
 }

@@ -82,6 +82,11 @@ pub mod proc {
                 gp.begin_select();
             }
         }
+
+        /// As in the real one.
+        pub fn may_ready(gp: &G) -> bool {
+            !gp.may_borrow() || gp.win_select()
+        }
     }
 
     /// Nobody forbids to be suspended in a model.
