@@ -91,6 +91,14 @@ pub enum WaitReason {
     Semacquire,
     /// A wait group.
     SyncWaitGroupWait,
+    /// A mutex.
+    SyncMutexLock,
+    /// A lock of many readers or one writer, for reading.
+    SyncRWMutexRLock,
+    /// The same, for writing.
+    SyncRWMutexLock,
+    /// A condition variable.
+    SyncCondWait,
     /// A join.
     Join,
     /// A `run`, for its main goroutine.
@@ -106,7 +114,7 @@ pub enum WaitReason {
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 16] = [
+    const ALL: [WaitReason; 20] = [
         WaitReason::Zero,
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
@@ -117,6 +125,10 @@ impl WaitReason {
         WaitReason::Sleep,
         WaitReason::Semacquire,
         WaitReason::SyncWaitGroupWait,
+        WaitReason::SyncMutexLock,
+        WaitReason::SyncRWMutexRLock,
+        WaitReason::SyncRWMutexLock,
+        WaitReason::SyncCondWait,
         WaitReason::Join,
         WaitReason::Run,
         WaitReason::BlockOn,
@@ -138,6 +150,10 @@ impl WaitReason {
             WaitReason::Sleep => "sleep",
             WaitReason::Semacquire => "semacquire",
             WaitReason::SyncWaitGroupWait => "sync.WaitGroup.Wait",
+            WaitReason::SyncMutexLock => "sync.Mutex.Lock",
+            WaitReason::SyncRWMutexRLock => "sync.RWMutex.RLock",
+            WaitReason::SyncRWMutexLock => "sync.RWMutex.Lock",
+            WaitReason::SyncCondWait => "sync.Cond.Wait",
             WaitReason::Join => "join",
             WaitReason::Run => "run",
             WaitReason::BlockOn => "block on",

@@ -13,7 +13,7 @@
 //! | [`try_spawn`](proc::try_spawn) | starts a goroutine |
 //!
 //! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`globq`], [`home`],
-//! [`idle`], [`keeper`], [`sched`]. Verbs: [`proc`]. Services: [`time`].
+//! [`idle`], [`keeper`], [`sched`]. Verbs: [`proc`]. Services: [`time`], [`sema`].
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![cfg_attr(any(loom, shuttle), allow(dead_code, missing_docs, reason = "models use a part of it"))]
@@ -54,6 +54,7 @@ pub use model::proc;
 pub mod runq;
 #[cfg(not(loom))]
 pub mod sched;
+pub mod sema;
 #[cfg(not(loom))]
 mod stack;
 #[cfg(not(loom))]

@@ -304,6 +304,12 @@ fn panicked(gp: &'static G) {
     }
 }
 
+/// True while the calling goroutine unwinds, and the process ends when it has.
+pub fn ends_the_process() -> bool {
+    std::thread::panicking()
+        && super::current().is_some_and(|gp| gp.panic_aborts.get() && gp.bound.get() != Bound::Main)
+}
+
 /// Reports a panic of the calling goroutine that was caught below its root, as one that was not.
 pub fn report_panic() {
     panicked(getg());
