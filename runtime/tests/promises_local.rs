@@ -321,30 +321,43 @@ fn an_initialiser_that_panics_leaves_nothing() {
 }
 
 #[test]
-fn a_result_that_is_dropped_after_the_values_finds_none_of_them() {
-    // The handle goes after the function has returned: the result is dropped by the goroutine, or by the handle.
-    struct Looks(Ledger);
-    impl Drop for Looks {
+fn what_a_result_makes_as_it_is_dropped_is_dropped_too() {
+    /// Makes a value when it is dropped.
+    struct Makes(Ledger);
+    impl Drop for Makes {
         fn drop(&mut self) {
-            COUNTED.with(|counted| *counted.0.borrow_mut() = Some(self.0.token()));
+            COUNTED.with(|counted| {
+                assert!(counted.0.borrow().is_none(), "a value that should be gone");
+                *counted.0.borrow_mut() = Some(self.0.token());
+            });
         }
     }
     at_each_size(|| {
         let ledger = Ledger::default();
-        let theirs = ledger.clone();
-        let outer = go(move || {
-            for _ in 0..100 {
-                let for_one = theirs.clone();
-                let h = go(move || {
-                    keep(&for_one);
-                    Looks(for_one)
-                });
-                yield_now();
-                drop(h);
-            }
+        // The handle goes before the function has returned.
+        let (theirs, ch) = (ledger.clone(), chan::<()>(0));
+        let rx = ch.clone();
+        drop(go(move || {
+            rx.recv();
+            Makes(theirs)
+        }));
+        ch.send(());
+        common::eventually("all is dropped", || ledger.made() == 1 && ledger.dropped() == 1);
+        // The handle goes when the values are being dropped, and the result is not there for it yet.
+        let (theirs, begun, go_on) = (ledger.clone(), chan::<()>(0), chan::<()>(0));
+        let (tx, rx) = (begun.clone(), go_on.clone());
+        let h = go(move || {
+            keep(&theirs);
+            FIRST.set(on_drop(move || {
+                tx.send(());
+                rx.recv();
+            }));
+            Makes(theirs)
         });
-        outer.join().unwrap();
-        common::eventually("all are dropped", || ledger.dropped() == ledger.made());
+        begun.recv();
+        drop(h);
+        go_on.send(());
+        common::eventually("all is dropped", || ledger.made() == 3 && ledger.dropped() == 3);
         ledger.assert_settled();
     });
 }
