@@ -207,13 +207,19 @@ pub mod sleep {
     loom::lazy_static! {
         /// The one timer of a model: the G that it wakes.
         static ref ARMED: Mutex<Option<&'static G>> = Mutex::new(None);
-        /// The model has called [`expire`].
-        static ref EXPIRED: AtomicBool = AtomicBool::new(false);
+        /// The model has called [`pass`].
+        static ref PASSED: AtomicBool = AtomicBool::new(false);
     }
 
-    /// True if the deadline has come.
-    pub fn expired() -> bool {
-        EXPIRED.load(Ordering::Relaxed)
+    /// True if the deadline has passed.
+    pub fn passed() -> bool {
+        PASSED.load(Ordering::Relaxed)
+    }
+
+    /// The deadline passes: it ends the wait that there is, and those that begin from now on. True as for [`expire`].
+    pub fn pass() -> bool {
+        PASSED.store(true, Ordering::Relaxed);
+        expire()
     }
 
     struct TimedPark {
@@ -245,14 +251,20 @@ pub mod sleep {
         // SAFETY: the parked frame.
         let (commit, lock) =
             unsafe { ((*park.cast::<TimedPark>()).commit, (*park.cast::<TimedPark>()).lock) };
-        *ARMED.lock().unwrap() = Some(gp);
+        let mut armed = ARMED.lock().unwrap();
+        *armed = Some(gp);
+        if passed() && gp.win_select() {
+            *armed = None;
+            // SAFETY: winning the select is the right to ready it.
+            unsafe { super::proc::goready(gp) };
+        }
+        drop(armed);
         // SAFETY: as the caller of `gopark_until` promised.
         commit.is_none_or(|f| unsafe { f(gp, lock) })
     }
 
     /// The deadline: what `Timers::run_due` does when a timer is armed. True if it ended the wait.
     pub fn expire() -> bool {
-        EXPIRED.store(true, Ordering::Relaxed);
         let mut armed = ARMED.lock().unwrap();
         let won = armed.take().filter(|gp| gp.win_select());
         drop(armed);
