@@ -105,10 +105,16 @@ pub enum WaitReason {
     Run,
     /// A future.
     BlockOn,
+    /// The end of somebody else's initialisation.
+    SyncOnceDo,
+    /// A barrier.
+    SyncBarrierWait,
+    /// A call of the same key.
+    SyncSingleFlightDo,
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 17] = [
+    const ALL: [WaitReason; 20] = [
         WaitReason::Zero,
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
@@ -126,6 +132,9 @@ impl WaitReason {
         WaitReason::Join,
         WaitReason::Run,
         WaitReason::BlockOn,
+        WaitReason::SyncOnceDo,
+        WaitReason::SyncBarrierWait,
+        WaitReason::SyncSingleFlightDo,
     ];
 
     /// As Go prints it.
@@ -148,6 +157,9 @@ impl WaitReason {
             WaitReason::Join => "join",
             WaitReason::Run => "run",
             WaitReason::BlockOn => "block on",
+            WaitReason::SyncOnceDo => "sync.Once.Do",
+            WaitReason::SyncBarrierWait => "sync.Barrier.Wait",
+            WaitReason::SyncSingleFlightDo => "singleflight.Group.Do",
         }
     }
 }

@@ -27,7 +27,6 @@ pub mod doze;
 #[cfg(not(loom))]
 mod fork;
 pub mod g;
-#[cfg(not(loom))]
 pub mod gate;
 pub mod globq;
 #[cfg(not(loom))]
@@ -37,10 +36,13 @@ pub mod home;
 pub mod idle;
 pub mod keeper;
 #[cfg(not(loom))]
+pub mod local;
+#[cfg(not(loom))]
 mod m;
 #[cfg(loom)]
 pub mod model;
 pub mod note;
+pub mod once;
 #[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
