@@ -6,6 +6,7 @@ mod builder;
 mod global;
 mod go;
 mod go_macro;
+mod local;
 mod os_thread;
 pub mod runtime;
 mod scope;
@@ -27,5 +28,6 @@ pub use gort_channel::{
 };
 pub use gort_scheduler::config::{Deadlock, PanicPolicy};
 pub use gort_scheduler::g::GoroutineId;
+pub use gort_scheduler::local::{AccessError, LocalKey};
 pub use os_thread::{NoSuspendGuard, OsThreadGuard, blocking, lock_os_thread, no_suspend};
 pub use scope::{Scope, ScopedJoinHandle, scope};

@@ -91,16 +91,30 @@ pub enum WaitReason {
     Semacquire,
     /// A wait group.
     SyncWaitGroupWait,
+    /// A mutex.
+    SyncMutexLock,
+    /// A lock of many readers or one writer, for reading.
+    SyncRWMutexRLock,
+    /// The same, for writing.
+    SyncRWMutexLock,
+    /// A condition variable.
+    SyncCondWait,
     /// A join.
     Join,
     /// A `run`, for its main goroutine.
     Run,
     /// A future.
     BlockOn,
+    /// The end of somebody else's initialisation.
+    SyncOnceDo,
+    /// A barrier.
+    SyncBarrierWait,
+    /// A call of the same key.
+    SyncSingleFlightDo,
 }
 
 impl WaitReason {
-    const ALL: [WaitReason; 13] = [
+    const ALL: [WaitReason; 20] = [
         WaitReason::Zero,
         WaitReason::ChanReceive,
         WaitReason::ChanSend,
@@ -111,9 +125,16 @@ impl WaitReason {
         WaitReason::Sleep,
         WaitReason::Semacquire,
         WaitReason::SyncWaitGroupWait,
+        WaitReason::SyncMutexLock,
+        WaitReason::SyncRWMutexRLock,
+        WaitReason::SyncRWMutexLock,
+        WaitReason::SyncCondWait,
         WaitReason::Join,
         WaitReason::Run,
         WaitReason::BlockOn,
+        WaitReason::SyncOnceDo,
+        WaitReason::SyncBarrierWait,
+        WaitReason::SyncSingleFlightDo,
     ];
 
     /// As Go prints it.
@@ -129,9 +150,16 @@ impl WaitReason {
             WaitReason::Sleep => "sleep",
             WaitReason::Semacquire => "semacquire",
             WaitReason::SyncWaitGroupWait => "sync.WaitGroup.Wait",
+            WaitReason::SyncMutexLock => "sync.Mutex.Lock",
+            WaitReason::SyncRWMutexRLock => "sync.RWMutex.RLock",
+            WaitReason::SyncRWMutexLock => "sync.RWMutex.Lock",
+            WaitReason::SyncCondWait => "sync.Cond.Wait",
             WaitReason::Join => "join",
             WaitReason::Run => "run",
             WaitReason::BlockOn => "block on",
+            WaitReason::SyncOnceDo => "sync.Once.Do",
+            WaitReason::SyncBarrierWait => "sync.Barrier.Wait",
+            WaitReason::SyncSingleFlightDo => "singleflight.Group.Do",
         }
     }
 }

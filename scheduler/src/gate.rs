@@ -7,6 +7,8 @@
 //! A waiter is in the queue under the lock, until it is taken out by whoever then readies it, once. (If its wait is void, of
 //! which `proc::deadlock` tells, nobody does, and its frame stays for ever.) Closures that look
 //! at the state run under the lock: they are short, park nowhere and run no user code.
+//!
+//! Tested by `tests/loom_once.rs`.
 
 use crate::g::{G, WaitReason};
 use crate::proc::deadlock::{begin_wait, may_ready};
@@ -24,6 +26,12 @@ struct Inner<S> {
     state: S,
     first: *const Waiter,
     last: *const Waiter,
+}
+
+impl<S> Inner<S> {
+    const fn new(state: S) -> UnsafeCell<Inner<S>> {
+        UnsafeCell::new(Inner { state, first: ptr::null(), last: ptr::null() })
+    }
 }
 
 /// See the module.
@@ -45,11 +53,15 @@ impl<S> std::fmt::Debug for Gate<S> {
 
 impl<S> Gate<S> {
     /// A gate with nobody waiting.
+    #[cfg(not(loom))]
+    pub const fn new(state: S) -> Gate<S> {
+        Gate { lock: SpinLock::new(), inner: Inner::new(state) }
+    }
+
+    /// A gate with nobody waiting.
+    #[cfg(loom)]
     pub fn new(state: S) -> Gate<S> {
-        Gate {
-            lock: SpinLock::new(),
-            inner: UnsafeCell::new(Inner { state, first: ptr::null(), last: ptr::null() }),
-        }
+        Gate { lock: SpinLock::new(), inner: Inner::new(state) }
     }
 
     /// Looks at the state or changes it. If `f` says true with its answer, all who wait are readied.

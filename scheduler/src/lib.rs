@@ -13,7 +13,7 @@
 //! | [`try_spawn`](proc::try_spawn) | starts a goroutine |
 //!
 //! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`globq`], [`home`],
-//! [`idle`], [`keeper`], [`sched`]. Verbs: [`proc`]. Services: [`time`].
+//! [`idle`], [`keeper`], [`sched`]. Verbs: [`proc`]. Services: [`time`], [`sema`].
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![cfg_attr(any(loom, shuttle), allow(dead_code, missing_docs, reason = "models use a part of it"))]
@@ -27,7 +27,6 @@ pub mod doze;
 #[cfg(not(loom))]
 mod fork;
 pub mod g;
-#[cfg(not(loom))]
 pub mod gate;
 pub mod globq;
 #[cfg(not(loom))]
@@ -37,10 +36,13 @@ pub mod home;
 pub mod idle;
 pub mod keeper;
 #[cfg(not(loom))]
+pub mod local;
+#[cfg(not(loom))]
 mod m;
 #[cfg(loom)]
 pub mod model;
 pub mod note;
+pub mod once;
 #[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
@@ -52,6 +54,7 @@ pub use model::proc;
 pub mod runq;
 #[cfg(not(loom))]
 pub mod sched;
+pub mod sema;
 #[cfg(not(loom))]
 mod stack;
 #[cfg(not(loom))]

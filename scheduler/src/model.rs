@@ -15,6 +15,20 @@ pub struct M;
 #[derive(Debug)]
 pub struct Sched;
 
+loom::lazy_static! {
+    static ref STARVED: loom::sync::atomic::AtomicBool = loom::sync::atomic::AtomicBool::new(false);
+}
+
+/// Whether whoever waits for a mutex has waited too long.
+pub fn starved() -> bool {
+    STARVED.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// From now on they have, or have not.
+pub fn set_starved(starved: bool) {
+    STARVED.store(starved, std::sync::atomic::Ordering::Relaxed);
+}
+
 loom::thread_local! {
     static CURRENT: Cell<Option<&'static G>> = Cell::new(None);
 }
@@ -82,6 +96,11 @@ pub mod proc {
                 gp.begin_select();
             }
         }
+
+        /// As in the real one.
+        pub fn may_ready(gp: &G) -> bool {
+            !gp.may_borrow() || gp.win_select()
+        }
     }
 
     /// Nobody forbids to be suspended in a model.
@@ -98,6 +117,22 @@ pub mod proc {
             unreachable!("no model pins a goroutine")
         }
     }
+
+    /// Spinning makes no sense in a model, where one look is as good as many.
+    pub mod spin {
+        use crate::g::G;
+
+        /// Always false.
+        pub fn can_spin(_gp: &'static G, _spins: u32) -> bool {
+            false
+        }
+
+        /// Never called.
+        pub fn do_spin() {}
+    }
+
+    /// No P to give away in a model.
+    pub fn gosched() {}
 
     /// A model's goroutines are threads.
     pub fn current() -> Option<&'static G> {
@@ -127,10 +162,18 @@ pub mod sleep {
     use crate::g::{G, WaitReason};
     use crate::time::clock::Nanos;
     use loom::sync::Mutex;
+    use loom::sync::atomic::{AtomicBool, Ordering};
 
     loom::lazy_static! {
         /// The one timer of a model: the G that it wakes.
         static ref ARMED: Mutex<Option<&'static G>> = Mutex::new(None);
+        /// The model has called [`expire`].
+        static ref EXPIRED: AtomicBool = AtomicBool::new(false);
+    }
+
+    /// True if the deadline has come.
+    pub fn expired() -> bool {
+        EXPIRED.load(Ordering::Relaxed)
     }
 
     struct TimedPark {
@@ -169,6 +212,7 @@ pub mod sleep {
 
     /// The deadline: what `Timers::run_due` does when a timer is armed. True if it ended the wait.
     pub fn expire() -> bool {
+        EXPIRED.store(true, Ordering::Relaxed);
         let mut armed = ARMED.lock().unwrap();
         let won = armed.take().filter(|gp| gp.win_select());
         drop(armed);

@@ -31,6 +31,15 @@ impl Drop for GiveBack {
     }
 }
 
+/// Has what the calling thread registers from here on for its end done while it still has its G.
+#[inline(never)]
+#[expect(clippy::disallowed_methods, reason = "not on a goroutine's stack; see the module")]
+pub(crate) fn before_give_back() {
+    // SAFETY: does nothing; see the module.
+    unsafe { std::arch::asm!("", options(nostack, preserves_flags)) };
+    let _ = GIVE_BACK.try_with(|_| ());
+}
+
 /// The calling thread's G.
 #[inline(never)]
 #[expect(clippy::disallowed_methods, reason = "not on a goroutine's stack; see the module")]

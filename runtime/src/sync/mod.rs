@@ -1,5 +1,29 @@
 //! Waiting for each other without a channel.
 
+mod barrier;
+mod condvar;
+mod lazy_lock;
+mod mutex;
+mod once;
+mod once_lock;
+mod rwlock;
 mod waitgroup;
 
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::{Condvar, RawCondvar, WaitTimeoutResult};
+pub use lazy_lock::LazyLock;
+pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, RawMutex};
+pub use once::{Once, OnceState};
+pub use once_lock::OnceLock;
+pub use rwlock::{
+    MappedRwLockReadGuard, MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 pub use waitgroup::WaitGroup;
+
+use gort_scheduler::time::clock::Nanos;
+use std::time::Instant;
+
+/// A point of `std`'s monotonic clock as one of ours.
+fn nanos(at: Instant) -> Nanos {
+    Nanos::now().after(at.saturating_duration_since(Instant::now()))
+}

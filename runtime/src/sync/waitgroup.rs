@@ -1,11 +1,13 @@
 //! [`WaitGroup`]: waiting until a number of things are done (Go's `sync.WaitGroup`).
 
 use crate::go::go;
-use gort_scheduler::g::WaitReason;
-use gort_scheduler::gate::Gate;
+use gort_scheduler::proc::newproc::ends_the_process;
+use gort_scheduler::sema;
 use std::sync::Arc;
 
 /// Waits until a number of things are done (Go's `sync.WaitGroup`). Clones are the same group.
+///
+/// A group may be used again once every wait of the last time has returned.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -18,9 +20,9 @@ use std::sync::Arc;
 /// wg.wait();
 /// assert_eq!(SUM.load(Relaxed), 45);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WaitGroup {
-    count: Arc<Gate<isize>>,
+    state: Arc<sema::WaitGroup>,
 }
 
 impl WaitGroup {
@@ -29,15 +31,18 @@ impl WaitGroup {
     /// ```
     /// gort::sync::WaitGroup::new().wait();
     /// ```
+    #[inline]
     pub fn new() -> WaitGroup {
-        WaitGroup { count: Arc::new(Gate::new(0)) }
+        WaitGroup::default()
     }
 
-    /// Adds `n` things, or takes away `-n`. When the count comes to zero, all who wait go on.
+    /// Adds `n` things, or takes away `-n`. When the count comes to zero, all who wait go on. What is to be waited for is
+    /// added before the wait begins.
     ///
     /// # Panics
     ///
-    /// `sync: negative WaitGroup counter`.
+    /// `sync: negative WaitGroup counter`, also if it would be above `i32::MAX`; the count is left as it was.
+    /// `sync: WaitGroup misuse: Add called concurrently with Wait`, if this is found out.
     ///
     /// ```
     /// let wg = gort::sync::WaitGroup::new();
@@ -45,16 +50,11 @@ impl WaitGroup {
     /// wg.add(-2);
     /// wg.wait();
     /// ```
+    #[inline]
     #[track_caller]
     pub fn add(&self, n: isize) {
-        let fine = self.count.update(|count| match count.checked_add(n) {
-            Some(sum) if sum >= 0 => {
-                *count = sum;
-                (true, sum == 0)
-            }
-            _ => (false, false),
-        });
-        assert!(fine, "sync: negative WaitGroup counter");
+        // What does not fit is misuse as well.
+        self.state.add(i32::try_from(n).unwrap_or(i32::MIN));
     }
 
     /// One thing is done: `add(-1)`.
@@ -68,12 +68,18 @@ impl WaitGroup {
     /// wg.add(1);
     /// wg.done();
     /// ```
+    #[inline]
     #[track_caller]
     pub fn done(&self) {
         self.add(-1);
     }
 
     /// Waits until the count is zero: parks the goroutine, or blocks the plain thread.
+    ///
+    /// # Panics
+    ///
+    /// `sync: WaitGroup is reused before previous Wait has returned`, if somebody else has gone on and added more before this
+    /// wait could return.
     ///
     /// ```
     /// let wg = gort::sync::WaitGroup::new();
@@ -82,8 +88,10 @@ impl WaitGroup {
     /// gort::go!(move || done.done());
     /// wg.wait();
     /// ```
+    #[inline]
+    #[track_caller]
     pub fn wait(&self) {
-        self.count.wait(WaitReason::SyncWaitGroupWait, |&count| count == 0);
+        self.state.wait();
     }
 
     /// Starts a goroutine that counts as one thing until it ends, also if it panics (Go's `WaitGroup.Go`).
@@ -101,7 +109,10 @@ impl WaitGroup {
         struct Done(WaitGroup);
         impl Drop for Done {
             fn drop(&mut self) {
-                self.0.done();
+                // Nobody goes on after a panic that ends the process.
+                if !ends_the_process() {
+                    self.0.done();
+                }
             }
         }
         self.add(1);
@@ -110,11 +121,5 @@ impl WaitGroup {
             let _done = done;
             f();
         });
-    }
-}
-
-impl Default for WaitGroup {
-    fn default() -> WaitGroup {
-        WaitGroup::new()
     }
 }

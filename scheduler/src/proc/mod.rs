@@ -11,6 +11,7 @@ pub mod pin;
 pub mod procresize;
 mod schedule;
 pub mod shutdown;
+pub mod spin;
 pub mod syscall;
 pub(crate) mod sysmon;
 pub mod waiting;

@@ -28,6 +28,7 @@ use super::wake::{HeldP, inject, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
 use crate::g::{BodyVtable, Bound, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
 use crate::gpool;
+use crate::local;
 use crate::m::M;
 use crate::p::{P, bump};
 use crate::runq::Gp;
@@ -246,8 +247,10 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
         // ORDERING: Acquire, pairs with the Release of a handle that went away.
         if gp.join.load(Ordering::Acquire) == DETACHED {
             drop_caught(gp, outcome);
+            end_locals(gp);
             gp.phase.set(Phase::Empty);
         } else {
+            end_locals(gp);
             // SAFETY: the closure has been taken out.
             unsafe { put_body(gp, outcome) };
             gp.phase.set(Phase::HasResult);
@@ -272,6 +275,15 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
         let outcome: Outcome<T> = unsafe { take_body(gp) };
         gp.phase.set(Phase::Empty);
         drop_caught(gp, outcome);
+        end_locals(gp);
+    }
+}
+
+/// Drops the goroutine's local variables, at its root, with nothing of a wait or a result in its body.
+fn end_locals(gp: &'static G) {
+    let stack = gp.stack().expect("it runs on its stack");
+    if !stack.locals().get().is_null() {
+        local::end(stack.locals(), |value| drop_caught(gp, value));
     }
 }
 
@@ -298,6 +310,12 @@ fn panicked(gp: &'static G) {
         // SAFETY: _exit runs no handlers; Go's exit status for a panic.
         unsafe { libc::_exit(2) };
     }
+}
+
+/// True while the calling goroutine unwinds, and the process ends when it has.
+pub fn ends_the_process() -> bool {
+    std::thread::panicking()
+        && super::current().is_some_and(|gp| gp.panic_aborts.get() && gp.bound.get() != Bound::Main)
 }
 
 /// Reports a panic of the calling goroutine that was caught below its root, as one that was not.

@@ -14,9 +14,10 @@
 use super::arena;
 #[cfg(gort_sanitize)]
 use super::class::usable;
-use super::class::{GUARD, slot_size};
+use super::class::{CLASSES, GUARD, slot_size};
 use super::record::Record;
 use crate::g::{self, G};
+use crate::local::Locals;
 // Not the model's: stacks outlive an execution, and these words are for dumps only.
 use crate::sync::prefetch;
 use corosensei::stack::valgrind::ValgrindStackRegistration;
@@ -63,6 +64,8 @@ pub struct StackHead {
     /// Where the coroutine suspends; written by the coroutine when it first runs.
     yielder: Cell<*const Yielder<(), Switch>>,
     coroutine: UnsafeCell<MaybeUninit<Coroutine<(), Switch, (), Slot>>>,
+    /// The goroutine's local variables, null while it has none. Written by whoever runs on the stack.
+    locals: Cell<*mut Locals>,
     class: u8,
     /// How often a record was left, so that who walks the stack sees that it was in use meanwhile. Written by whoever runs
     /// on the stack.
@@ -102,20 +105,28 @@ pub struct Stack(NonNull<StackHead>);
 // SAFETY: a stack is memory; which thread may use it is the protocol's business (module docs), not the handle's.
 unsafe impl Send for Stack {}
 
-/// The slot's usable part, as corosensei wants it.
+/// The slot's usable part, as corosensei wants it: where it starts, with the class in the low bits, which are 0 there. In one
+/// word, so that the head of a stack fits into a line.
 #[derive(Debug)]
-pub struct Slot {
-    base: StackPointer,
-    limit: StackPointer,
-}
+pub struct Slot(StackPointer);
+
+const _: () = assert!(CLASSES <= SLOT_CLASS + 1);
+/// The bits of a [`Slot`] that are its class.
+const SLOT_CLASS: usize = 15;
 
 impl Slot {
-    /// The part of the slot from `start` to `end` above its guard and below its head.
-    fn new(start: usize, end: usize) -> Slot {
-        Slot {
-            base: StackPointer::new(end - HEAD).expect("a slot is not at address 0"),
-            limit: StackPointer::new(start + GUARD).expect("a slot is not at address 0"),
-        }
+    /// The part of the slot of this class that starts at `start` above its guard and below its head.
+    fn new(class: u8, start: usize) -> Slot {
+        debug_assert!(start & SLOT_CLASS == 0, "slots are whole pages");
+        Slot(StackPointer::new((start + GUARD) | usize::from(class)).expect("a slot is not at address 0"))
+    }
+
+    fn start(&self) -> usize {
+        (self.0.get() & !SLOT_CLASS) - GUARD
+    }
+
+    fn class(&self) -> u8 {
+        (self.0.get() & SLOT_CLASS) as u8
     }
 
     /// A slot of the default class, for a coroutine that is no goroutine.
@@ -125,12 +136,12 @@ impl Slot {
     /// When there is none.
     pub fn take() -> io::Result<Slot> {
         arena::admit(0, 1)?;
-        arena::take(0, 1).map(|span| Slot::new(span.start, span.end)).inspect_err(|_| arena::dismiss(0, 1))
+        arena::take(0, 1).map(|span| Slot::new(0, span.start)).inspect_err(|_| arena::dismiss(0, 1))
     }
 
     /// Gives back what [`Slot::take`] gave.
     pub fn give_back(self) {
-        arena::give_back(0, &[self.limit.get() - GUARD]);
+        arena::give_back(0, &[self.start()]);
         arena::dismiss(0, 1);
     }
 }
@@ -138,10 +149,11 @@ impl Slot {
 // SAFETY: the slot has a guard at its low end and more than MIN_STACK usable bytes above it, and stays mapped.
 unsafe impl CoroStack for Slot {
     fn base(&self) -> StackPointer {
-        self.base
+        let end = self.start() + slot_size(self.class());
+        StackPointer::new(end - HEAD).expect("a slot is not at address 0")
     }
     fn limit(&self) -> StackPointer {
-        self.limit
+        StackPointer::new(self.start() + GUARD).expect("a slot is not at address 0")
     }
 }
 
@@ -150,7 +162,7 @@ impl Stack {
     pub fn new(class: u8, start: usize) -> Stack {
         let end = start + slot_size(class);
         let head = (end - HEAD) as *mut StackHead;
-        let slot = Slot::new(start, end);
+        let slot = Slot::new(class, start);
         // Valgrind is told that this is a stack, for as long as the process lives.
         let usable = end - HEAD - (start + GUARD);
         std::mem::forget(ValgrindStackRegistration::new((start + GUARD) as *mut u8, usable));
@@ -166,6 +178,7 @@ impl Stack {
                 g: Cell::new(std::ptr::null()),
                 yielder: Cell::new(std::ptr::null()),
                 coroutine: UnsafeCell::new(MaybeUninit::new(coroutine)),
+                locals: Cell::new(std::ptr::null_mut()),
                 class,
                 parks: AtomicU16::new(0),
                 record: AtomicU32::new(0),
@@ -209,6 +222,12 @@ impl Stack {
     /// Binds the stack to a G, or frees it. The caller owns the stack.
     pub fn bind(self, gp: Option<&'static G>) {
         self.head().g.set(gp.map_or(std::ptr::null(), std::ptr::from_ref));
+    }
+
+    /// Where the local variables of the goroutine are kept that runs on the stack. For that goroutine.
+    #[inline]
+    pub fn locals(&self) -> &Cell<*mut Locals> {
+        &self.head().locals
     }
 
     /// Fetches the lines that a goroutine that parked in a channel's operation has its frames in.

@@ -1,0 +1,303 @@
+//! [`SemaRoot`]: the waits of one bucket of the table, by address (Go's `semaRoot`).
+//!
+//! The waits at one address are a ring, first come, first served; its first one, the **head**, stands for the address in a
+//! search tree. Everything within a ring is O(1). Go keeps its tree balanced by chance (a treap); here the keys are
+//! addresses that were mixed well, so a tree that branches on their bits (a digital search tree) is balanced by itself, needs no
+//! rotations, and is never deeper than a key has bits:
+//!
+//! ```text
+//!            top
+//!             |
+//!            [k1] <-> w <-> w          any key
+//!         0 /    \ 1
+//!        [k2]    [k3] <-> w            keys whose first bit is 0, keys whose first bit is 1
+//!           \ 1
+//!           [k4]                       keys that begin with 01
+//! ```
+//!
+//! R1: A root and the links of the sudogs in it are touched under its bucket's lock only.
+//!
+//! R2: A sudog in a root is alive. It lies in its G, and its wait is over only when it was taken out: by a waker
+//! ([`SemaRoot::dequeue`]) or by its own G under the lock ([`SemaRoot::remove`]); or never, if its wait is void
+//! (`proc::deadlock`), and then its place stays for ever.
+//!
+//! R3: Whoever dequeues a sudog has the right to ready its G, once: for a wait that may end otherwise because it has won
+//! `win_select`, for a simple wait because a sudog is dequeued once.
+//!
+//! R4: The head of a ring stands where the bits of its key lead. Two keys differ in some bit, so each finds a place.
+
+use crate::g::{G, INLINE};
+use std::cell::Cell;
+use std::ptr;
+
+/// One wait; see the module.
+#[derive(Debug)]
+pub(crate) struct Sudog {
+    pub g: &'static G,
+    /// The address, mixed. Of a head; what the others have may be outdated.
+    key: Cell<u64>,
+    /// The ring.
+    next: Cell<*const Sudog>,
+    prev: Cell<*const Sudog>,
+    /// The tree; of a head.
+    child: [Cell<*const Sudog>; 2],
+    /// The wait may end in another way than by a waker, who must win its select.
+    claimed: bool,
+    linked: Cell<bool>,
+    head: Cell<bool>,
+    /// The G is off its stack, or on its way, and must be readied. Written under the lock.
+    pub parked: Cell<bool>,
+    /// What the waker says. Written by who has the right to ready, read by the woken.
+    pub word: Cell<u8>,
+}
+
+impl Sudog {
+    /// A wait that is in no root, in the place that the calling G has for its one wait.
+    #[inline]
+    pub fn in_g(g: &'static G, claimed: bool, parked: bool) -> &'static Sudog {
+        const { assert!(size_of::<Sudog>() <= size_of::<[usize; INLINE]>()) };
+        let place = g.wait_place().cast::<Sudog>();
+        let sg = Sudog {
+            g,
+            key: Cell::new(0),
+            next: Cell::new(ptr::null()),
+            prev: Cell::new(ptr::null()),
+            child: [const { Cell::new(ptr::null()) }; 2],
+            claimed,
+            linked: Cell::new(false),
+            head: Cell::new(false),
+            parked: Cell::new(parked),
+            word: Cell::new(0),
+        };
+        // SAFETY: the caller is `g`, in no other wait; the place is large and aligned enough, and never freed.
+        unsafe {
+            place.write(sg);
+            &*place
+        }
+    }
+
+    /// It is in a root. Under the lock.
+    pub fn is_linked(&self) -> bool {
+        self.linked.get()
+    }
+}
+
+/// The waits of one bucket; see the module.
+#[derive(Debug)]
+pub(crate) struct SemaRoot {
+    top: Cell<*const Sudog>,
+}
+
+/// The place in the tree where a head is, or would be.
+type Link = *const Cell<*const Sudog>;
+
+// Throughout: called under the bucket's lock (R1), so the sudogs that the links name are alive (R2).
+impl SemaRoot {
+    /// Nobody waits.
+    pub const fn new() -> SemaRoot {
+        SemaRoot { top: Cell::new(ptr::null()) }
+    }
+
+    fn find(&self, key: u64) -> Link {
+        let mut link: Link = &raw const self.top;
+        let mut bits = key;
+        // SAFETY: R1, R2: links lie in the root or in sudogs that are in it.
+        unsafe {
+            loop {
+                let sg = (*link).get();
+                if sg.is_null() || (*sg).key.get() == key {
+                    return link;
+                }
+                link = &raw const (*sg).child[(bits >> 63) as usize];
+                bits <<= 1;
+            }
+        }
+    }
+
+    /// Puts a wait at the end of its ring, or at the front.
+    ///
+    /// # Safety
+    ///
+    /// Under the lock. `sg` is in no root, and stays in place until it has been taken out.
+    pub unsafe fn enqueue(&mut self, sg: &'static Sudog, key: u64, front: bool) {
+        let link = self.find(key);
+        let sg: *const Sudog = sg;
+        // SAFETY: R1, R2, and the caller's promise for `sg`.
+        unsafe {
+            (*sg).linked.set(true);
+            (*sg).key.set(key);
+            let head = (*link).get();
+            if head.is_null() {
+                (*sg).next.set(sg);
+                (*sg).prev.set(sg);
+                (*sg).head.set(true);
+                (*link).set(sg);
+                return;
+            }
+            let tail = (*head).prev.get();
+            (*sg).next.set(head);
+            (*sg).prev.set(tail);
+            (*tail).next.set(sg);
+            (*head).prev.set(sg);
+            if front {
+                replace(link, head, sg);
+            }
+        }
+    }
+
+    /// Takes out the first wait of a ring that is still open; the caller must ready it (R3). With whether it was the last.
+    ///
+    /// # Safety
+    ///
+    /// Under the lock.
+    pub unsafe fn dequeue(&mut self, key: u64) -> Option<(&'static Sudog, bool)> {
+        // SAFETY: R1, R2; a sudog that is dequeued stays in place until it is readied.
+        unsafe {
+            loop {
+                let link = self.find(key);
+                let sg = (*link).get();
+                if sg.is_null() {
+                    return None;
+                }
+                let alone = (*sg).next.get() == sg;
+                unlink_head(link, sg);
+                // One that may end otherwise may have done so, and not come here yet to leave.
+                if !(*sg).claimed || (*sg).g.win_select() {
+                    return Some((&*sg, alone));
+                }
+            }
+        }
+    }
+
+    /// True if nobody waits there.
+    pub fn is_empty(&self, key: u64) -> bool {
+        // SAFETY: R1, R2.
+        unsafe { (*self.find(key)).get().is_null() }
+    }
+
+    /// Takes a wait out, if it is still in; whether it was.
+    ///
+    /// # Safety
+    ///
+    /// Under the lock, by the G whose wait it is; `sg` was put into this root.
+    pub unsafe fn remove(&mut self, sg: &'static Sudog) -> bool {
+        if !sg.linked.get() {
+            return false;
+        }
+        if sg.head.get() {
+            // SAFETY: R4: that is where it is.
+            unsafe { unlink_head(self.find(sg.key.get()), sg) };
+        } else {
+            // SAFETY: R1, R2.
+            unsafe { unlink_inner(sg) };
+        }
+        true
+    }
+
+    /// Gives a whole ring another key: its waits are out of the way of those that come now.
+    ///
+    /// # Safety
+    ///
+    /// Under the lock. Nobody waits at `to`.
+    pub unsafe fn rekey(&mut self, from: u64, to: u64) {
+        let link = self.find(from);
+        // SAFETY: R1, R2; the head goes from its place to the one of its new key (R4), with the ring.
+        unsafe {
+            let head = (*link).get();
+            if head.is_null() {
+                return;
+            }
+            cut(link, head);
+            (*head).key.set(to);
+            let link = self.find(to);
+            debug_assert!((*link).get().is_null());
+            (*link).set(head);
+        }
+    }
+}
+
+/// Takes a head out of the tree, its ring with it: the place goes to some leaf below, whose key leads there as well.
+///
+/// # Safety
+///
+/// Under the lock; `link` is the place of `head`.
+unsafe fn cut(link: Link, head: *const Sudog) {
+    // SAFETY: R1, R2.
+    unsafe {
+        let mut down = link;
+        loop {
+            let [left, right] = &(*(*down).get()).child;
+            match (left.get().is_null(), right.get().is_null()) {
+                (false, _) => down = left,
+                (true, false) => down = right,
+                (true, true) => break,
+            }
+        }
+        let leaf = (*down).get();
+        (*down).set(ptr::null());
+        if leaf != head {
+            adopt(link, head, leaf);
+        }
+        (*head).child.iter().for_each(|child| child.set(ptr::null()));
+    }
+}
+
+/// Gives the place and the children of one head to another.
+///
+/// # Safety
+///
+/// Under the lock; `link` is the place of `old`.
+unsafe fn adopt(link: Link, old: *const Sudog, new: *const Sudog) {
+    // SAFETY: R1, R2.
+    unsafe {
+        (*new).child[0].set((*old).child[0].get());
+        (*new).child[1].set((*old).child[1].get());
+        (*link).set(new);
+    }
+}
+
+/// Makes another one of its ring the head.
+///
+/// # Safety
+///
+/// Under the lock; `link` is the place of `head`.
+unsafe fn replace(link: Link, head: *const Sudog, new: *const Sudog) {
+    // SAFETY: R1, R2.
+    unsafe {
+        (*new).key.set((*head).key.get());
+        (*head).head.set(false);
+        (*new).head.set(true);
+        adopt(link, head, new);
+    }
+}
+
+/// # Safety
+///
+/// Under the lock; `link` is the place of `sg`.
+unsafe fn unlink_head(link: Link, sg: *const Sudog) {
+    // SAFETY: R1, R2.
+    unsafe {
+        let next = (*sg).next.get();
+        if next == sg {
+            cut(link, sg);
+            (*sg).head.set(false);
+            (*sg).linked.set(false);
+        } else {
+            replace(link, sg, next);
+            unlink_inner(sg);
+        }
+    }
+}
+
+/// # Safety
+///
+/// Under the lock; `sg` is in a ring, and not its head.
+unsafe fn unlink_inner(sg: *const Sudog) {
+    // SAFETY: R1, R2.
+    unsafe {
+        let (prev, next) = ((*sg).prev.get(), (*sg).next.get());
+        (*prev).next.set(next);
+        (*next).prev.set(prev);
+        (*sg).linked.set(false);
+    }
+}
