@@ -142,10 +142,11 @@ impl<M: Watch + 'static> Keeper<M> {
     pub fn armed(&self, first: impl Fn() -> Nanos) -> Armed<M> {
         // ORDERING: pairs with the fence in `keep` (K1).
         fence(Ordering::SeqCst);
-        match self.get() {
-            None => Armed::NoKeeper,
-            Some(mp) if first().0 < mp.until().load(Ordering::Relaxed) => Armed::TooLate(mp),
-            Some(_) => Armed::Kept,
+        match (self.get(), first()) {
+            (_, Nanos::NEVER) => Armed::Kept,
+            (None, _) => Armed::NoKeeper,
+            (Some(mp), when) if when.0 < mp.until().load(Ordering::Relaxed) => Armed::TooLate(mp),
+            (Some(_), _) => Armed::Kept,
         }
     }
 }

@@ -134,6 +134,46 @@ pub mod proc {
     /// No P to give away in a model.
     pub fn gosched() {}
 
+    /// What a timer that fires may do.
+    pub mod timers {
+        use crate::g::G;
+        use crate::time::clock::Nanos;
+        use crate::time::{Timer, Timers};
+
+        /// Counts, and readies threads of the model.
+        #[derive(Debug, Default)]
+        pub struct Firing {
+            /// How many Gs it has readied.
+            pub readied: usize,
+            /// Only count them.
+            pub dry: bool,
+            /// Where timers are armed anew.
+            pub timers: Option<&'static Timers>,
+        }
+
+        impl Firing {
+            /// As in the real one.
+            pub fn ready(&mut self, gp: &'static G) {
+                self.readied += 1;
+                if !self.dry {
+                    // SAFETY: the caller owns the right to.
+                    unsafe { super::goready(gp) };
+                }
+            }
+
+            /// As in the real one.
+            ///
+            /// # Safety
+            ///
+            /// As in the real one.
+            pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) {
+                let timers = self.timers.expect("a model that arms timers has a heap");
+                // SAFETY: the caller's promise.
+                let _ = unsafe { timers.arm(timer, when) };
+            }
+        }
+    }
+
     /// A model's goroutines are threads.
     pub fn current() -> Option<&'static G> {
         None

@@ -10,6 +10,7 @@ use crate::m::M;
 use crate::runq::{self, RunQueue, Thief};
 use crate::stack::pool::StackCache;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::time::Timers;
 use crate::time::clock::Nanos;
 use crossbeam_utils::CachePadded;
 use std::cell::UnsafeCell;
@@ -19,6 +20,8 @@ use std::sync::OnceLock;
 /// A processor; see the module.
 pub struct P {
     pub(crate) id: usize,
+    /// The timers that were armed here.
+    pub(crate) timers: &'static Timers,
     owned: UnsafeCell<Owned>,
     pub(crate) thief: CachePadded<Thief>,
     pub(crate) watched: CachePadded<Watched>,
@@ -46,8 +49,11 @@ pub(crate) struct Owned {
     pub goids: (u64, u64),
     /// When the present window of [`Estimate`] began, and how many goroutines were switched to in it.
     pub window: (Nanos, u32),
-    /// Passes of the scheduler until it looks at the timers again.
+    /// Passes of the scheduler until it looks at the timers again, and whose it looked at last (`proc::timers`).
     pub timer_countdown: u32,
+    pub timers_from: usize,
+    /// A deadline of its heap has become the first, and the keeper has not been told.
+    pub untold: bool,
     /// For `Config::random_order`: the state of a generator, `None` for the usual order.
     order: Option<u64>,
 }
@@ -162,6 +168,7 @@ impl P {
         let (runq, thief) = runq::new();
         P {
             id,
+            timers: Timers::make(),
             owned: UnsafeCell::new(Owned {
                 runq,
                 gcache: GCache::default(),
@@ -169,6 +176,8 @@ impl P {
                 goids: (0, 0),
                 window: (Nanos(0), 0),
                 timer_countdown: 0,
+                timers_from: id,
+                untold: false,
                 order: random_order.map(|seed| (seed ^ id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             }),
             thief: CachePadded::new(thief),
@@ -218,12 +227,24 @@ impl P {
         }
     }
 
+    /// How many switches take so many nanoseconds, at most as many as there are between two looks at the global queue.
+    pub(crate) fn passes_in(&self, nanos: u64) -> u32 {
+        (nanos / self.watched.estimate.nanos().max(1)).min(61) as u32
+    }
+
     /// Begins a window of the estimate afresh: the P was idle.
     pub(crate) fn restart_window(&self, owned: &mut Owned) {
         let now = Nanos::now();
         // It may be the first P to work for long, before sysmon has had a look.
         now.note();
         owned.window = (now, 0);
+    }
+}
+
+impl Drop for P {
+    fn drop(&mut self) {
+        self.timers.end();
+        self.timers.give_back();
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Sched`]: one scheduler, a value. Its Ps, its queues, its timers, and how it begins and ends.
+//! [`Sched`]: one scheduler, a value. Its Ps, its queues, and how it begins and ends.
 //!
 //! A scheduler is leaked while it runs, so that Gs, Ms and Ps can name each other with `'static` references, and is
 //! freed by `proc::shutdown` when nothing can name it any more: every M has left, sysmon has ended, no caller from
@@ -18,7 +18,6 @@ use crate::stack::class;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Spinning, membarrier};
 use crate::threads;
-use crate::time::Timers;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
@@ -39,7 +38,6 @@ pub struct Sched {
     /// The global queue: what comes from plain threads, what overflows a local queue, what was preempted.
     pub(crate) globq: CachePadded<GlobQueue>,
     pub(crate) idle: CachePadded<Idle<&'static M>>,
-    pub(crate) timers: CachePadded<Timers>,
     pub(crate) keeper: CachePadded<Keeper<M>>,
     pub(crate) sysmon: Sysmon,
     pub(crate) state: AtomicU8,
@@ -107,7 +105,6 @@ impl Sched {
             nprocs: AtomicUsize::new(n),
             globq: CachePadded::default(),
             idle: CachePadded::new(Idle::new(n)),
-            timers: CachePadded::new(Timers::new()),
             keeper: CachePadded::default(),
             sysmon: Sysmon::new(),
             state: AtomicU8::new(OPEN),

@@ -115,10 +115,10 @@ fn look(sched: &'static Sched, all: &[&'static Sched]) -> Result<&'static G, Ver
     for other in all.iter().filter(|s| !s.stopped()) {
         let own = std::ptr::eq(*other, sched);
         // Nobody tells this sysmon of what goes on elsewhere.
-        if !own && (other.num_goroutines() > 0 || other.timers.first() != Nanos::NEVER) {
+        if !own && (other.num_goroutines() > 0 || other.first_timer() != Nanos::NEVER) {
             return Err(Verdict::Unsure);
         }
-        if other.timers.first() != Nanos::NEVER {
+        if other.first_timer() != Nanos::NEVER {
             return Err(Verdict::Alive);
         }
     }
@@ -181,7 +181,7 @@ fn asleep(all: &[&'static Sched]) -> Option<u64> {
         let quiet = sched.idle.npidle() as usize == sched.max_procs()
             && asleep == attached
             && !visited
-            && sched.timers.first() == Nanos::NEVER;
+            && sched.first_timer() == Nanos::NEVER;
         if queued || at_home || !quiet {
             return None;
         }

@@ -6,7 +6,8 @@
 //! 4. `runnext`, then the local queue.
 //! 5. The global queue, a fair share of it.
 //! 6. Other Ps' queues (spinning).
-//! 7. Nothing: give the P up, look once more, keep the clock or sleep.
+//! 7. Other Ps' timers.
+//! 8. Nothing: give the P up, look once more, keep the clock or sleep.
 //!
 //! An M that has goroutines of its own but no P waits in line for one. The busy Ms see that, every 61st time slice and
 //! whenever one is used up, and give theirs to the first in line.
@@ -19,8 +20,8 @@
 //! An M that is about to sleep while timers are pending becomes the [`Keeper`](crate::keeper::Keeper), if there is none.
 
 use super::schedule::{acquirep, reacquire};
-use super::wake::{self, STEAL_COST, ready_from_g0};
-use super::{locked, procresize, shutdown};
+use super::wake::{self, STEAL_COST};
+use super::{locked, procresize, shutdown, timers};
 use crate::idle::Spinner;
 use crate::keeper::{Armed, Kept};
 use crate::m::{Errand, M};
@@ -46,12 +47,20 @@ const ROUNDS: usize = 4;
 const LUCKY_ROUNDS: usize = 32;
 /// Pauses between two looks: about a microsecond. In a model one lets others run.
 const PAUSES: u32 = if cfg!(shuttle) { 1 } else { 40 };
-/// Nanoseconds between two looks at the timers under load.
-const TIMER_EVERY: u64 = 20_000;
 
 /// The next goroutine for this M, which sleeps until there is one. `None`: the scheduler has stopped, and the M holds
 /// nothing of it any more.
 pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Found> {
+    let found = find(sched, mp);
+    if found.is_some()
+        && let Some(pp) = mp.try_p()
+    {
+        timers::pay(sched, pp);
+    }
+    found
+}
+
+fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
     let mut spinner = None;
     // Whoever was given a P runs a goroutine before it gives the P to others: else Ms could hand it round for ever.
     let mut has_run = true;
@@ -64,7 +73,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             return locked::find(sched, mp);
         }
         let Some(pp) = mp.try_p() else {
-            sleep(sched, mp);
+            sleep(sched, mp, false);
             has_run = false;
             continue;
         };
@@ -73,7 +82,7 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             Errand::Spin(token) => spinner = Some(token),
             Errand::Run(gp, inherit) => return Some(Found { gp, inherit }),
         }
-        run_timers(sched, pp);
+        timers::run_timers(sched, pp);
         if (sched.idle.nwanting() > 0 && has_run && its_time_for_others(pp)) || procresize::is_over(sched, pp)
         {
             give_up_and_sleep(sched, mp, spinner.take());
@@ -96,6 +105,9 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
             reset_spinning(sched, spinner);
             return Some(Found { gp, inherit: false });
         }
+        if timers::steal_timers(sched, pp) {
+            continue;
+        }
         give_up_and_sleep(sched, mp, spinner.take());
     }
 }
@@ -104,31 +116,6 @@ pub(super) fn find_runnable(sched: &'static Sched, mp: &'static M) -> Option<Fou
 fn its_time_for_others(pp: &'static P) -> bool {
     let w = &*pp.watched;
     w.slice_over.load(Ordering::Relaxed) || w.schedtick.load(Ordering::Relaxed).is_multiple_of(GLOBAL_EVERY)
-}
-
-/// Fires due timers, if this P's count-down says so or nothing else is left to do.
-fn run_timers(sched: &'static Sched, pp: &'static P) {
-    if sched.timers.first() == Nanos::NEVER {
-        return;
-    }
-    // SAFETY: this M holds the P.
-    let owned = unsafe { pp.owned() };
-    if owned.timer_countdown > 0 && !pp.thief.is_empty() {
-        owned.timer_countdown -= 1;
-        return;
-    }
-    // So many passes take about TIMER_EVERY.
-    owned.timer_countdown =
-        (TIMER_EVERY / pp.watched.estimate.nanos().max(1)).min(u64::from(GLOBAL_EVERY)) as u32;
-    // The first one due runs next, the others in their order behind it; each through `runnext` would run last first.
-    let mut first = None;
-    sched.timers.run_due(|gp| match first {
-        None => first = Some(gp),
-        Some(_) => ready_from_g0(sched, Some(pp), gp, false),
-    });
-    if let Some(gp) = first {
-        ready_from_g0(sched, Some(pp), gp, true);
-    }
 }
 
 /// Every 61st time slice, and every other time that a slice was used up, one from the global queue, so that a busy local
@@ -286,22 +273,31 @@ fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spin
     let pp = mp.p();
     // SAFETY: this M holds the P.
     unsafe { pp.owned().stacks.go_idle() };
+    // The debt is paid before the sleep (`keep_the_clock`).
+    // SAFETY: as above.
+    let untold = std::mem::take(unsafe { &mut pp.owned().untold });
     mp.set_p(None);
     wake::release_p(sched, pp);
     let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));
     // Backlogs are the last spinner's business alone, else all that find no victim would run in circles here.
     let work = !sched.globq.is_empty() || sched.timer_is_due() || !pp.thief.is_empty();
     if (work || (last && any_worth_stealing(sched))) && reacquire(sched, mp) {
+        // SAFETY: this M holds the P.
+        unsafe { mp.p().owned().untold |= untold };
         return;
     }
-    sleep(sched, mp);
+    sleep(sched, mp, untold);
 }
 
 /// Sleeps until there is a P for this M, which has none, or the scheduler has stopped.
-fn sleep(sched: &'static Sched, mp: &'static M) {
+/// `untold`: the keeper has not been told of what was armed here.
+fn sleep(sched: &'static Sched, mp: &'static M, untold: bool) {
     let nextp = if mp.home.lie_down() {
         keep_the_clock(sched, mp).or_else(|| stopm(sched, mp))
     } else {
+        if untold {
+            sched.timer_is_first();
+        }
         wait_for_p(sched, mp)
     };
     mp.home.get_up();
@@ -330,12 +326,27 @@ pub(super) fn wait_for_p(sched: &'static Sched, mp: &'static M) -> Option<&'stat
 fn keep_the_clock(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
     let due = |when| when <= Nanos::now();
     let called = || !mp.home.is_empty();
-    let kept = sched.keeper.keep(
-        mp,
-        || sched.timers.first(),
-        |when| due(when) || called() || sched.stopped(),
-        |when| _ = mp.note.sleep_until(when),
-    );
+    let first = || sched.first_timer();
+    let kept = loop {
+        let kept = sched.keeper.keep(
+            mp,
+            first,
+            |when| due(when) || called() || sched.stopped(),
+            |when| _ = mp.note.sleep_until(when),
+        );
+        if kept != Kept::Nothing {
+            break kept;
+        }
+        // The keeper may not know yet of what was armed here.
+        match sched.keeper.armed(first) {
+            Armed::Kept => break kept,
+            Armed::TooLate(other) => {
+                other.note.wakeup();
+                break kept;
+            }
+            Armed::NoKeeper => {}
+        }
+    };
     match kept {
         Kept::Nothing => None,
         Kept::Over if called() => wait_for_p(sched, mp),
@@ -390,15 +401,9 @@ pub(super) fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinn
 }
 
 impl Sched {
-    /// True if a deadline has passed.
-    pub(super) fn timer_is_due(&self) -> bool {
-        let first = self.timers.first();
-        first != Nanos::NEVER && first <= Nanos::now()
-    }
-
-    /// A timer has become the first one: sees to it that somebody will wake for it (K1).
+    /// A timer may have become the first one: sees to it that somebody will wake for it (K1).
     pub(crate) fn timer_is_first(&'static self) {
-        match self.keeper.armed(|| self.timers.first()) {
+        match self.keeper.armed(|| self.first_timer()) {
             Armed::Kept => {}
             Armed::TooLate(mp) => mp.note.wakeup(),
             Armed::NoKeeper => wake::start(self, self.idle.submitted()),

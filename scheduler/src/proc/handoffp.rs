@@ -27,8 +27,7 @@ pub(super) fn handoffp(sched: &'static Sched, pp: &'static P) {
     // SAFETY: the caller holds the P.
     unsafe { pp.owned().stacks.go_idle() };
     release_p(sched, pp);
-    let first = sched.timers.first();
-    let unkept = first != Nanos::NEVER && sched.keeper.get().is_none();
+    let unkept = sched.first_timer() != Nanos::NEVER && sched.keeper.get().is_none();
     if !sched.globq.is_empty() || !pp.thief.is_empty() || unkept || sched.timer_is_due() {
         start(sched, sched.idle.submitted());
     }

@@ -14,6 +14,7 @@ pub mod shutdown;
 pub mod spin;
 pub mod syscall;
 pub(crate) mod sysmon;
+pub mod timers;
 pub mod waiting;
 mod wake;
 

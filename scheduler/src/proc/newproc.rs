@@ -117,10 +117,59 @@ where
     );
     let held = HeldP::of(me, sched);
     let here = held.as_ref().map(HeldP::p);
-    // SAFETY: the caller is a goroutine on the M that holds this P.
-    if !here.is_some_and(|pp| unsafe { pp.owned().stacks.admit_cached(class) }) {
-        admit(sched, here, class)?;
+    admit(sched, here, class)?;
+    // SAFETY: the caller is a goroutine on the M that holds this P; for the rest, its promise.
+    let goroutine = unsafe { newproc(here, true, sched, class, options, Location::caller(), f) };
+    drop(held);
+    // One that does nothing but spawn would else keep its P, or go on without one, for as long as it likes.
+    preempt_check(me);
+    Ok(goroutine)
+}
+
+/// Starts a goroutine for a timer, with the P that the caller holds or without one; next, or at the tail. It has no handle.
+///
+/// # Errors
+///
+/// When there can be no stack for it, or the scheduler takes no goroutines any more; with the data.
+pub(super) fn spawn_at<D, F>(
+    here: Option<&'static P>,
+    next: bool,
+    sched: &'static Sched,
+    at: &'static Location<'static>,
+    data: D,
+    f: F,
+) -> Result<(), D>
+where
+    D: Send + 'static,
+    F: FnOnce(D) + Send + 'static,
+{
+    let class = sched.stack_class;
+    if sched.state.load(Ordering::Acquire) != OPEN || admit(sched, here, class).is_err() {
+        return Err(data);
     }
+    // SAFETY: the caller holds the P; the function borrows nothing and may go anywhere.
+    drop(unsafe { newproc(here, next, sched, class, Options::default(), at, move || f(data)) });
+    Ok(())
+}
+
+/// The start of a goroutine (Go's `newproc1`), which runs next on this P, or is put at its tail.
+///
+/// # Safety
+///
+/// The caller's M holds the P `here`, and keeps it, and a stack has been admitted. For `f` as for [`try_spawn`].
+#[inline]
+unsafe fn newproc<F, T>(
+    here: Option<&'static P>,
+    next: bool,
+    sched: &'static Sched,
+    class: u8,
+    options: Options,
+    at: &'static Location<'static>,
+    f: F,
+) -> Goroutine<T>
+where
+    F: FnOnce() -> T,
+{
     let (gp, id) = match here {
         // SAFETY: the caller is a goroutine on the M that holds this P; nothing switches stacks in the block.
         Some(pp) => unsafe {
@@ -138,7 +187,7 @@ where
     // The G is Idle and ours until it is put into a queue. Relaxed throughout: the queue publishes it.
     gp.id.store(id, Ordering::Relaxed);
     gp.sched.store(ptr::from_ref(sched).cast_mut(), Ordering::Relaxed);
-    gp.spawned_at.store(ptr::from_ref(Location::caller()).cast_mut(), Ordering::Relaxed);
+    gp.spawned_at.store(ptr::from_ref(at).cast_mut(), Ordering::Relaxed);
     gp.join.store(RUNNING, Ordering::Relaxed);
     gp.stack_class.set(class);
     gp.bound.set(options.bound);
@@ -159,23 +208,29 @@ where
     match here {
         Some(pp) => {
             bump(&pp.counts.spawned);
-            runqput(sched, pp, Gp(gp), true);
+            runqput(sched, pp, Gp(gp), next);
         }
         None => {
             sched.spawned_outside.fetch_add(1, Ordering::Release);
             inject(sched, Gp(gp));
         }
     }
-    drop(held);
-    // One that does nothing but spawn would else keep its P, or go on without one, for as long as it likes.
-    preempt_check(me);
-    Ok(Goroutine { gp, result: PhantomData })
+    Goroutine { gp, result: PhantomData }
 }
 
-/// Lets the new goroutine have a stack later.
+/// Lets a new goroutine have a stack later. The caller holds the P, if there is one.
+#[inline]
+fn admit(sched: &'static Sched, here: Option<&'static P>, class: u8) -> io::Result<()> {
+    // SAFETY: the caller's M holds the P.
+    if here.is_some_and(|pp| unsafe { pp.owned().stacks.admit_cached(class) }) {
+        return Ok(());
+    }
+    admit_slow(sched, here, class)
+}
+
 #[cold]
 #[inline(never)]
-fn admit(sched: &'static Sched, here: Option<&'static P>, class: u8) -> io::Result<()> {
+fn admit_slow(sched: &'static Sched, here: Option<&'static P>, class: u8) -> io::Result<()> {
     let ask = || match here {
         // SAFETY: the caller is a goroutine on the M that holds this P.
         Some(pp) => unsafe { pp.owned().stacks.admit(class) },

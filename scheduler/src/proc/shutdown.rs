@@ -3,7 +3,7 @@
 //! 1. `CLOSING`: spawning is refused; the goroutines that exist have until the deadline to finish.
 //! 2. `STOPPED`: every M leaves at its next pass through `find_runnable`, that is, at its goroutine's next scheduling
 //!    point. Sleeping Ms and sysmon are woken to see it.
-//! 3. The queues are emptied: goroutines that never ran are dropped, closure and all; the others are **abandoned**: never
+//! 3. The queues and the timers' heaps are emptied: goroutines that never ran are dropped, closure and all; the others are **abandoned**: never
 //!    resumed, never unwound, their stacks never used again. What they own is leaked, as in Go when main returns.
 //! 4. If every M and sysmon have left, nobody from elsewhere is still waking somebody for it (`visitors`), and nothing is
 //!    abandoned, nobody can use the scheduler any more, and it is freed.
@@ -19,7 +19,7 @@
 //! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
 
 use super::newproc::{ABANDONED, abandon, drop_unstarted};
-use super::{getg, pin, systemstack};
+use super::{getg, pin, systemstack, timers};
 use crate::g::{Phase, Status};
 use crate::gpool;
 use crate::runq::Gp;
@@ -45,6 +45,7 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
     let left = || sched.attached.load(Ordering::Acquire) == 0;
     wait_until(Nanos::now().after(GRACE), left);
     drop_queued(sched);
+    timers::end(sched);
     if left() {
         systemstack(|| end_ps(sched));
     }

@@ -22,7 +22,7 @@
 //! come back, the slice gets longer with their number squared: new ones are taken off ever more slowly.
 
 use super::deadlock::{self, Verdict};
-use super::{handoffp, wake};
+use super::{handoffp, timers, wake};
 use crate::doze::Doze;
 use crate::os;
 use crate::p::P;
@@ -175,13 +175,7 @@ fn run(sched: &'static Sched) {
         }
         doubt = LONGEST;
         if sched.timer_is_due() {
-            // Between the timer and what it does it is seen nowhere else (`deadlock`).
-            sched.visitors.fetch_add(1, Ordering::Relaxed);
-            sched.timers.run_due(|gp| {
-                // SAFETY: the timer won the right to ready it.
-                unsafe { super::goready(gp) };
-            });
-            sched.visitors.fetch_sub(1, Ordering::Release);
+            timers::run_without_p(sched);
         }
         looks.resize(sched.allp.len(), fresh);
         let seen = look(sched, &mut looks, nidle);

@@ -235,10 +235,15 @@ pub(super) fn give_p(mp: &'static M, pp: &'static P, errand: Errand) {
 /// Gives a P up: to an M that waits in line for one, to the idle list, or for good. The caller holds it, and is no
 /// goroutine.
 pub(super) fn release_p(sched: &'static Sched, pp: &'static P) {
+    // SAFETY: the caller holds the P.
+    let untold = std::mem::take(unsafe { &mut pp.owned().untold });
     match sched.idle.put_p(pp.id) {
         PutP::Idle => {}
         PutP::To(mp) => give_p(mp, pp, Errand::None),
         PutP::Over => procresize::retire_p(sched, pp),
+    }
+    if untold {
+        sched.timer_is_first();
     }
 }
 

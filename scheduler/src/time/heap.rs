@@ -1,95 +1,161 @@
-//! A 4-ary min-heap of deadlines whose entries know their place, so that any of them can be taken out.
+//! A 4-ary min-heap of deadlines, any entry of which can be taken out by its key.
 //!
 //! Four children to a node, as in Go's timer heap: half the levels of a binary heap, and the children of a node
 //! share a cache line or two. Equal deadlines come out in any order.
+//!
+//! ```text
+//!   entries   | when, key | ...      the heap
+//!   places    | index of the entry | ...      by key; of a free key: the next free one
+//!   items     | item | ...      by key
+//! ```
+//!
+//! An entry that makes room for another one has its new index written to `places`, a dense table: with a million timers
+//! that is four bytes in a line that is shared with its neighbours, where a word in each displaced timer would be a
+//! cache miss for each level. Entries are moved into a hole, not exchanged.
 
 use super::clock::Nanos;
 
 const ARITY: usize = 4;
+const NO_KEY: u32 = u32::MAX;
 
-/// An entry that is told where it lies.
-pub trait Indexed: Copy {
-    /// It lies at this index now; `None`: it has left the heap.
-    fn moved(self, index: Option<usize>);
+/// Names an entry as long as it is in the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(u32);
+
+impl Key {
+    /// Of no entry.
+    pub const NONE: Key = Key(NO_KEY);
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    when: Nanos,
+    key: u32,
 }
 
 /// The heap; see the module.
 #[derive(Debug)]
 pub struct Heap<T> {
-    entries: Vec<(Nanos, T)>,
+    entries: Vec<Entry>,
+    places: Vec<u32>,
+    items: Vec<T>,
+    free: u32,
 }
 
-impl<T: Indexed> Heap<T> {
+impl<T: Copy> Heap<T> {
     /// An empty heap.
     pub const fn new() -> Heap<T> {
-        Heap { entries: Vec::new() }
+        Heap { entries: Vec::new(), places: Vec::new(), items: Vec::new(), free: NO_KEY }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// The first deadline.
+    #[inline]
     pub fn first(&self) -> Option<Nanos> {
-        self.entries.first().map(|e| e.0)
+        self.entries.first().map(|e| e.when)
     }
 
-    /// Puts an entry in.
-    pub fn push(&mut self, when: Nanos, entry: T) {
-        self.entries.push((when, entry));
-        self.up(self.entries.len() - 1);
+    /// Puts an entry in; its key.
+    pub fn push(&mut self, when: Nanos, item: T) -> Key {
+        let key = self.free;
+        let key = if key == NO_KEY {
+            let key = u32::try_from(self.items.len()).ok().filter(|k| *k != NO_KEY).expect("too many timers");
+            self.items.push(item);
+            self.places.push(0);
+            key
+        } else {
+            self.free = self.places[key as usize];
+            self.items[key as usize] = item;
+            key
+        };
+        let at = self.entries.len();
+        let entry = Entry { when, key };
+        self.entries.push(entry);
+        self.up(at, entry);
+        Key(key)
     }
 
     /// Takes the first entry out if its deadline is not after `now`.
     pub fn pop_due(&mut self, now: Nanos) -> Option<T> {
-        (self.first()? <= now).then(|| self.remove(0))
+        let first = self.entries.first()?;
+        (first.when <= now).then_some(Key(first.key)).map(|key| self.remove(key))
     }
 
-    /// Takes out the entry at this index.
-    pub fn remove(&mut self, index: usize) -> T {
-        let (_, entry) = self.entries.swap_remove(index);
-        entry.moved(None);
-        if index < self.entries.len() {
-            // What was last may belong further up or further down from here.
-            if !self.up(index) {
-                self.down(index);
-            }
+    /// Takes an entry out. Its key names nothing any more.
+    pub fn remove(&mut self, Key(key): Key) -> T {
+        let at = self.places[key as usize] as usize;
+        debug_assert_eq!(self.entries[at].key, key, "the key names nothing");
+        let last = self.entries.pop().expect("a key names an entry");
+        if at < self.entries.len() {
+            self.put(at, last);
         }
-        entry
+        self.places[key as usize] = self.free;
+        self.free = key;
+        self.items[key as usize]
     }
 
-    /// Moves an entry up to where it belongs. True if it moved.
-    fn up(&mut self, mut at: usize) -> bool {
-        let start = at;
+    /// Gives an entry another deadline.
+    pub fn change(&mut self, Key(key): Key, when: Nanos) {
+        let at = self.places[key as usize] as usize;
+        debug_assert_eq!(self.entries[at].key, key, "the key names nothing");
+        self.put(at, Entry { when, key });
+    }
+
+    /// Puts an entry into the hole at `at`, or where it belongs from there.
+    fn put(&mut self, at: usize, entry: Entry) {
+        if self.up(at, entry) == at {
+            self.down(at, entry);
+        }
+    }
+
+    /// Moves the hole at `at` up to where `entry` belongs, and puts it there.
+    fn up(&mut self, mut at: usize, entry: Entry) -> usize {
         while at > 0 {
             let parent = (at - 1) / ARITY;
-            if self.entries[parent].0 <= self.entries[at].0 {
+            let above = self.entries[parent];
+            if above.when <= entry.when {
                 break;
             }
-            self.entries.swap(parent, at);
-            self.tell(at);
+            self.set(at, above);
             at = parent;
         }
-        self.tell(at);
-        at != start
+        self.set(at, entry);
+        at
     }
 
-    fn down(&mut self, mut at: usize) {
+    /// As [`Heap::up`], down.
+    fn down(&mut self, mut at: usize, entry: Entry) {
         loop {
-            let children = at * ARITY + 1..(at * ARITY + 1 + ARITY).min(self.entries.len());
-            let Some(least) = children.min_by_key(|&c| self.entries[c].0) else { break };
-            if self.entries[at].0 <= self.entries[least].0 {
+            let first = at * ARITY + 1;
+            let children = first..(first + ARITY).min(self.entries.len());
+            let Some(least) = children.min_by_key(|&c| self.entries[c].when) else { break };
+            let below = self.entries[least];
+            if entry.when <= below.when {
                 break;
             }
-            self.entries.swap(at, least);
-            self.tell(at);
+            self.set(at, below);
             at = least;
         }
-        self.tell(at);
+        self.set(at, entry);
     }
 
-    fn tell(&self, index: usize) {
-        self.entries[index].1.moved(Some(index));
+    #[inline]
+    fn set(&mut self, at: usize, entry: Entry) {
+        self.entries[at] = entry;
+        self.places[entry.key as usize] = at as u32;
     }
 }
 
-impl<T: Indexed> Default for Heap<T> {
+impl<T: Copy> Default for Heap<T> {
     fn default() -> Heap<T> {
         Heap::new()
     }
@@ -99,51 +165,54 @@ impl<T: Indexed> Default for Heap<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::cell::Cell;
-
-    #[derive(Clone, Copy)]
-    struct E<'a>(&'a Cell<Option<usize>>);
-
-    impl Indexed for E<'_> {
-        fn moved(self, index: Option<usize>) {
-            self.0.set(index);
-        }
-    }
 
     proptest! {
         #[test]
-        fn it_gives_what_a_sorted_list_gives(ops in proptest::collection::vec((0..3u8, 0..50u64), 1..300)) {
-            let places: Vec<Cell<Option<usize>>> = ops.iter().map(|_| Cell::new(None)).collect();
+        fn it_gives_what_a_sorted_list_gives(ops in proptest::collection::vec((0..4u8, 0..50u64), 1..400)) {
             let mut heap = Heap::new();
-            let mut model: Vec<(u64, usize)> = Vec::new();
+            // Deadline, item, key.
+            let mut model: Vec<(u64, usize, Key)> = Vec::new();
             for (i, (op, n)) in ops.iter().enumerate() {
                 match op {
                     0 => {
-                        heap.push(Nanos(*n), E(&places[i]));
-                        model.push((*n, i));
+                        let key = heap.push(Nanos(*n), i);
+                        prop_assert!(model.iter().all(|m| m.2 != key), "a key names two entries");
+                        model.push((*n, i, key));
                     }
                     1 => {
-                        let got = heap.pop_due(Nanos(*n)).map(|e| std::ptr::from_ref(e.0));
+                        let got = heap.pop_due(Nanos(*n));
                         let want = model.iter().map(|m| m.0).min().filter(|m| m <= n);
-                        match (got, want) {
-                            (None, None) => {}
-                            (Some(p), Some(want)) => {
-                                let k = model.iter().position(|m| std::ptr::eq(&places[m.1], p)).unwrap();
-                                prop_assert_eq!(model.remove(k).0, want);
-                            }
-                            _ => prop_assert!(false, "one of the two is empty"),
+                        prop_assert_eq!(got.is_some(), want.is_some());
+                        if let (Some(item), Some(want)) = (got, want) {
+                            let k = model.iter().position(|m| m.1 == item).unwrap();
+                            prop_assert_eq!(model.swap_remove(k).0, want);
                         }
                     }
-                    _ => if !model.is_empty() {
-                        let (_, k) = model.swap_remove(*n as usize % model.len());
-                        heap.remove(places[k].get().unwrap());
-                        prop_assert!(places[k].get().is_none());
+                    2 if !model.is_empty() => {
+                        let k = *n as usize % model.len();
+                        heap.change(model[k].2, Nanos(*n * 7 % 50));
+                        model[k].0 = *n * 7 % 50;
                     }
+                    _ if !model.is_empty() => {
+                        let (_, item, key) = model.swap_remove(*n as usize % model.len());
+                        prop_assert_eq!(heap.remove(key), item);
+                    }
+                    _ => {}
                 }
                 prop_assert_eq!(heap.first().map(|n| n.0), model.iter().map(|m| m.0).min());
+                prop_assert_eq!(heap.len(), model.len());
                 for m in &model {
-                    prop_assert_eq!(heap.entries[places[m.1].get().unwrap()].0, Nanos(m.0));
+                    let at = heap.places[m.2.0 as usize] as usize;
+                    prop_assert_eq!((heap.entries[at].when, heap.items[m.2.0 as usize]), (Nanos(m.0), m.1));
                 }
+            }
+            // What is left comes out in order, and the keys were used again.
+            prop_assert!(heap.items.len() <= ops.len());
+            let mut last = Nanos(0);
+            while let Some(first) = heap.first() {
+                prop_assert!(first >= last);
+                last = first;
+                prop_assert!(heap.pop_due(Nanos::NEVER).is_some());
             }
         }
     }

@@ -1,29 +1,49 @@
-//! Timers of a scheduler: one heap of deadlines, run by whoever looks for work.
+//! Timers: for each P a heap of deadlines (Go's `timers`), run by whoever looks for work.
 //!
-//! - [`clock`]: the time. [`heap`]: the data structure, tested apart. [`sleep`]: what goroutines do with it.
+//! - [`clock`]: the time. [`heap`]: the data structure, tested apart. [`sleep`]: what goroutines do with it. [`func`]: a
+//!   timer that calls something. Which heap, and who is told: `proc::timers`.
 //!
-//! A [`Timer`] wakes a G, or calls a function on g0. A waking timer lies on the stack of the G that waits (or in the
-//! frame of a plain thread, which then needs no heap: it sleeps on its note with a deadline).
+//! A [`Timer`] wakes a G, or calls a function on g0. A waking timer lies on the stack of the G that waits (a plain thread
+//! needs none: it sleeps on its note with a deadline); the others lie in what they belong to, a function timer or a
+//! channel, which says how it is kept alive ([`Kind`]).
 //!
 //! ```text
-//!   arm (park's commit, on g0)      run_due (any M of the scheduler, sysmon)     disarm (the woken G)
-//!   lock; push; unlock              lock; pop what is due;                        lock; still in the heap?
-//!   the new first? tell the keeper  win_select -> the right to ready; unlock      remove : it has fired
-//!                                   ready
+//!   arm (its owner)                 run_due (any M of the scheduler, sysmon)      disarm (its owner)
+//!   lock the heap; push; unlock     lock; take out what is due;                   lock; still in the heap?
+//!   the new first? tell the         win_select, or `pin`; unlock                  take it out : it has fired
+//!   keeper, or do it later          ready, or `fire`
 //! ```
 //!
-//! I1: A timer's memory is touched under the heap's lock only, and only while it is in the heap. So after `disarm`
-//! has returned, or after the timer has fired, its G may leave the frame that holds it.
+//! **Owner.** One at a time arms and disarms a timer: the G that waits, or whoever holds the lock of the thing that it
+//! belongs to. `heap`, where it lies or lay last, is the owner's; `key` is written under the lock of that heap.
+//!
+//! I1: A timer's memory is touched under its heap's lock only, and only while it is in the heap; what is needed after that
+//! was copied, or is kept alive by `pin`, under the lock. So after `disarm` has returned, or after the timer has
+//! fired, its owner may take the memory away.
 //!
 //! I2: Between a wake-up by the timer and one by anything else, `G::win_select` decides, under the heap's lock for
 //! the timer: a firing that has left the heap has won or lost already, and cannot claim a later wait of the same G.
 //!
-//! Lock order: a channel's lock, then the heap's. A function of a timer runs with neither.
+//! I3: Of a disarm and a firing exactly one takes the timer out, and says so.
 //!
-//! Who looks: an M that has found no work, and every few passes under load (`find_runnable`); sysmon, when all Ms are
-//! busy; the **keeper**, one sleeping M that wakes at the first deadline, when all are idle ([`keeper`](crate::keeper)).
+//! I4: Heaps are never freed. A scheduler that ends empties its heaps and closes them, and leaves them to the next one; a
+//! timer that was in one finds itself disarmed.
+//!
+//! Lock order: a channel's lock or a function timer's, then a heap's. What a timer calls runs with none of them.
+//!
+//! Who looks: an M that has found no work, and every few passes under load, at its own P's heap and, in turns, at
+//! others (`find_runnable`); sysmon, when all Ms are busy; the **keeper**, one sleeping M that wakes at the first
+//! deadline of all heaps, when a P is idle ([`keeper`](crate::keeper)). So a P that is idle, or takes no part any longer
+//! (`set_max_procs`), keeps its timers: they are in view of all as before.
+//!
+//! **Differs from Go**: a timer that is stopped or changed leaves its place at once, instead of being marked and swept
+//! later; so memory is freed at once, and deadlines that do not count any more wake nobody.
+//!
+//! **Rejected**: one heap for all (its lock is on every sleep of every P); a lock in each timer beside the heap's (a third
+//! line for each firing; here the owner has one already, or needs none).
 
 pub mod clock;
+pub mod func;
 pub mod heap;
 #[cfg(not(loom))]
 pub mod sleep;
@@ -31,25 +51,43 @@ pub mod sleep;
 pub use crate::model::sleep;
 
 use crate::g::G;
+pub use crate::proc::timers::Firing;
 use crate::sync::Spinning;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use clock::Nanos;
-use heap::{Heap, Indexed};
-use std::cell::{Cell, UnsafeCell};
-
-/// What is called on g0 when a timer fires. It must not block.
-pub type Callback = Box<dyn FnOnce() + Send>;
+use heap::{Heap, Key};
+use std::cell::Cell;
+use std::ptr;
 
 /// A deadline and what happens then; see the module.
 pub struct Timer {
-    /// Its place in the heap. Under the heap's lock.
-    index: Cell<usize>,
+    /// The heap that it is in, or was in last.
+    heap: AtomicPtr<Timers>,
+    key: Cell<Key>,
     what: What,
 }
 
+// SAFETY: `key` is touched under the lock of the heap that the timer is in, or by the owner while it is in none; all
+// else is constant or atomic.
+unsafe impl Sync for Timer {}
+// SAFETY: as above; a timer belongs to no thread.
+unsafe impl Send for Timer {}
+
 enum What {
     Wake(&'static G),
-    Call(UnsafeCell<Option<Callback>>),
+    Call(&'static Kind),
+}
+
+/// What a timer that is no waking one is part of. The functions are called with its address.
+#[derive(Debug)]
+pub struct Kind {
+    /// It has just been taken out, because it is due or because its heap ends: keeps it alive until `fire` or `ended` lets
+    /// go of it. Under the heap's lock: no more than a count.
+    pub pin: unsafe fn(*const Timer),
+    /// It was due. On g0, or on sysmon; must not block, and runs no user code.
+    pub fire: unsafe fn(*const Timer, &mut Firing),
+    /// Its scheduler has ended before it was due. Not on g0.
+    pub ended: unsafe fn(*const Timer),
 }
 
 impl std::fmt::Debug for Timer {
@@ -59,30 +97,78 @@ impl std::fmt::Debug for Timer {
 }
 
 impl Timer {
+    fn new(what: What) -> Timer {
+        Timer { heap: AtomicPtr::new(ptr::null_mut()), key: Cell::new(Key::NONE), what }
+    }
+
     /// A timer, not armed, that readies `gp` if it wins its select.
     pub fn wake(gp: &'static G) -> Timer {
-        Timer { index: Cell::new(NOT_IN_HEAP), what: What::Wake(gp) }
+        Timer::new(What::Wake(gp))
+    }
+
+    /// A timer, not armed, that is part of something of this kind.
+    pub fn call(kind: &'static Kind) -> Timer {
+        Timer::new(What::Call(kind))
+    }
+
+    fn heap(&self) -> Option<&'static Timers> {
+        // Relaxed: the owner's.
+        // SAFETY: null or a heap, and heaps are never freed (I4).
+        unsafe { self.heap.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Takes it out of its heap. False if it is in none: it has fired, or was never armed. Called by its owner.
+    pub fn disarm(&self) -> bool {
+        let Some(timers) = self.heap() else { return false };
+        let mut inner = timers.inner.lock();
+        let key = self.key.get();
+        let armed = key != Key::NONE;
+        if armed {
+            inner.heap.remove(key);
+            self.key.set(Key::NONE);
+            timers.changed(&inner.heap);
+        }
+        armed
+    }
+
+    /// Whether it is in a heap, at some moment. Called by its owner, who alone could arm it meanwhile.
+    pub fn is_armed(&self) -> bool {
+        self.heap().is_some_and(|timers| {
+            let _inner = timers.inner.lock();
+            self.key.get() != Key::NONE
+        })
     }
 }
-
-const NOT_IN_HEAP: usize = usize::MAX;
 
 /// A timer in the heap.
-#[derive(Clone, Copy)]
-struct Armed(*const Timer);
+type Armed = *const Timer;
 
-impl Indexed for Armed {
-    fn moved(self, index: Option<usize>) {
-        // SAFETY: a timer in the heap is alive (I1), and the heap is locked.
-        unsafe { (*self.0).index.set(index.unwrap_or(NOT_IN_HEAP)) };
-    }
-}
-
-/// The heap and its first deadline.
+/// A heap and its first deadline.
 pub struct Timers {
-    heap: Spinning<Heap<Armed>>,
     first: AtomicU64,
+    inner: Spinning<Inner>,
 }
+
+struct Inner {
+    heap: Heap<Armed>,
+    /// Its scheduler has ended.
+    closed: bool,
+}
+
+/// What became of a timer that was to be armed.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Its deadline is the first of its heap now: the keeper must be told, by the caller or by whom it leaves that to.
+    First,
+    /// Nothing is owed.
+    Later,
+    /// It is not armed: the heap's scheduler has ended.
+    Closed,
+}
+
+/// So many are fired before the goroutines that they made ready have a turn.
+const AT_ONCE: usize = 256;
 
 // SAFETY: the pointers in the heap are dereferenced under its lock only, while what they name is alive (I1).
 unsafe impl Sync for Timers {}
@@ -95,10 +181,29 @@ impl std::fmt::Debug for Timers {
     }
 }
 
+/// Heaps whose schedulers are gone.
+#[cfg(not(any(loom, shuttle)))]
+static SPARE: parking_lot::Mutex<Vec<&'static Timers>> = parking_lot::Mutex::new(Vec::new());
+
 impl Timers {
-    /// No timers.
-    pub fn new() -> Timers {
-        Timers { heap: Spinning::new(Heap::new()), first: AtomicU64::new(Nanos::NEVER.0) }
+    /// An empty heap.
+    pub fn make() -> &'static Timers {
+        #[cfg(not(any(loom, shuttle)))]
+        if let Some(timers) = SPARE.lock().pop() {
+            timers.inner.lock().closed = false;
+            return timers;
+        }
+        Box::leak(Box::new(Timers {
+            first: AtomicU64::new(Nanos::NEVER.0),
+            inner: Spinning::new(Inner { heap: Heap::new(), closed: false }),
+        }))
+    }
+
+    /// Gives a heap to whoever makes one next. It has ended.
+    pub(crate) fn give_back(&'static self) {
+        debug_assert!(self.inner.lock().closed && self.first() == Nanos::NEVER);
+        #[cfg(not(any(loom, shuttle)))]
+        SPARE.lock().push(self);
     }
 
     /// The first deadline.
@@ -108,100 +213,108 @@ impl Timers {
         Nanos(self.first.load(Ordering::Acquire))
     }
 
+    #[inline]
     fn changed(&self, heap: &Heap<Armed>) {
-        self.first.store(heap.first().unwrap_or(Nanos::NEVER).0, Ordering::Release);
+        let first = heap.first().unwrap_or(Nanos::NEVER).0;
+        // Relaxed: under the lock. Others read this line on every pass.
+        if self.first.load(Ordering::Relaxed) != first {
+            self.first.store(first, Ordering::Release);
+        }
     }
 
-    /// Arms a timer. True if its deadline is now the first: the caller tells the keeper.
+    /// Arms a timer.
     ///
     /// # Safety
     ///
-    /// The timer is not armed, and stays where it is until it has been disarmed or has fired.
+    /// The caller owns the timer, which is not armed, and stays where it is until it has been disarmed or has fired.
+    pub unsafe fn arm(&'static self, timer: *const Timer, when: Nanos) -> Put {
+        // SAFETY: the caller's timer, not in any heap.
+        unsafe { (*timer).heap.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed) };
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Put::Closed;
+        }
+        let key = inner.heap.push(when, timer);
+        // SAFETY: as above; under the lock.
+        unsafe { (*timer).key.set(key) };
+        self.put(&inner, when)
+    }
+
+    fn put(&self, inner: &Inner, when: Nanos) -> Put {
+        let before = self.first.load(Ordering::Relaxed);
+        self.changed(&inner.heap);
+        if when.0 < before { Put::First } else { Put::Later }
+    }
+
+    /// Gives a timer another deadline, if it is in this very heap. Called by its owner.
     #[must_use]
-    pub unsafe fn arm(&self, timer: *const Timer, when: Nanos) -> bool {
-        let mut heap = self.heap.lock();
-        heap.push(when, Armed(timer));
-        let first = heap.first() == Some(when);
-        if first {
-            self.changed(&heap);
+    pub fn change(&'static self, timer: &Timer, when: Nanos) -> Option<Put> {
+        if !timer.heap().is_some_and(|heap| ptr::eq(heap, self)) {
+            return None;
         }
-        first
+        let mut inner = self.inner.lock();
+        let key = timer.key.get();
+        (key != Key::NONE).then(|| {
+            inner.heap.change(key, when);
+            self.put(&inner, when)
+        })
     }
 
-    /// Arms a timer that calls a function. True as for [`Timers::arm`].
-    #[must_use]
-    pub fn arm_call(&self, when: Nanos, f: Callback) -> bool {
-        let timer =
-            Box::new(Timer { index: Cell::new(NOT_IN_HEAP), what: What::Call(UnsafeCell::new(Some(f))) });
-        // SAFETY: the heap owns the box until `run_due` takes it back.
-        unsafe { self.arm(Box::into_raw(timer), when) }
-    }
-
-    /// Takes a timer out. False if it has fired.
-    pub fn disarm(&self, timer: &Timer) -> bool {
-        let mut heap = self.heap.lock();
-        let index = timer.index.get();
-        if index == NOT_IN_HEAP {
-            return false;
-        }
-        heap.remove(index);
-        if index == 0 {
-            self.changed(&heap);
-        }
-        true
-    }
-
-    /// Fires what is due; the Gs to be readied go to `ready`. Runs on an M's g0 or on sysmon.
-    pub fn run_due(&self, mut ready: impl FnMut(&'static G)) {
-        if self.first() == Nanos::NEVER {
-            return;
-        }
-        let now = Nanos::now();
-        while self.first() <= now {
-            let mut heap = self.heap.lock();
-            let Some(Armed(timer)) = heap.pop_due(now) else { return };
-            self.changed(&heap);
-            // SAFETY: it was in the heap a moment ago, and its owner needs the lock to get away (I1).
-            match unsafe { &(*timer).what } {
+    /// Fires what is due, up to a number of timers. True if that many have fired. Runs on an M's g0 or on sysmon.
+    pub fn run_due(&self, now: Nanos, firing: &mut Firing) -> bool {
+        for _ in 0..AT_ONCE {
+            if self.first() > now {
+                return false;
+            }
+            let mut inner = self.inner.lock();
+            let Some(timer) = inner.heap.pop_due(now) else { return false };
+            self.changed(&inner.heap);
+            // SAFETY: it was in the heap a moment ago, and its owner needs the lock to take it away (I1).
+            match unsafe {
+                (*timer).key.set(Key::NONE);
+                &(*timer).what
+            } {
                 What::Wake(gp) => {
                     let gp = *gp;
                     let won = gp.win_select();
-                    drop(heap);
+                    drop(inner);
                     if won {
                         // No word is left for it (`begin_select` cleared the place): that means the time is over.
-                        ready(gp);
+                        firing.ready(gp);
                     }
                 }
-                What::Call(_) => {
-                    drop(heap);
-                    // SAFETY: call timers are boxes that the heap owned (`arm_call`), and it was just taken out.
-                    let timer = unsafe { Box::from_raw(timer.cast_mut()) };
-                    if let What::Call(f) = timer.what
-                        && let Some(f) = f.into_inner()
-                    {
-                        f();
+                What::Call(kind) => {
+                    let kind = *kind;
+                    // SAFETY: under the lock, and just taken out; then it is alive until `fire` is through.
+                    unsafe {
+                        (kind.pin)(timer);
+                        drop(inner);
+                        (kind.fire)(timer, firing);
                     }
                 }
             }
         }
+        true
     }
-}
 
-impl Default for Timers {
-    fn default() -> Timers {
-        Timers::new()
-    }
-}
-
-impl Drop for Timers {
-    fn drop(&mut self) {
-        let mut heap = self.heap.lock();
-        while let Some(Armed(timer)) = heap.pop_due(Nanos::NEVER) {
-            // SAFETY: a waking timer belongs to an abandoned goroutine, whose stack is never freed; a call timer is
-            // the heap's box.
+    /// The heap's scheduler has ended: its timers are told, and no other one gets in. Not on g0.
+    pub(crate) fn end(&self) {
+        loop {
+            let mut inner = self.inner.lock();
+            inner.closed = true;
+            let Some(timer) = inner.heap.pop_due(Nanos::NEVER) else {
+                inner.heap = Heap::new();
+                self.changed(&inner.heap);
+                return;
+            };
+            self.changed(&inner.heap);
+            // SAFETY: as in `run_due`. A waking timer belongs to an abandoned goroutine, whose stack is never freed.
             unsafe {
-                if matches!((*timer).what, What::Call(_)) {
-                    drop(Box::from_raw(timer.cast_mut()));
+                (*timer).key.set(Key::NONE);
+                if let What::Call(kind) = (*timer).what {
+                    (kind.pin)(timer);
+                    drop(inner);
+                    (kind.ended)(timer);
                 }
             }
         }

@@ -1,9 +1,10 @@
-//! Sleeping, waiting with a deadline, and calling a function later.
+//! Sleeping, and waiting with a deadline.
 
+use super::Timer;
 use super::clock::Nanos;
-use super::{Callback, Timer};
 use crate::fork;
 use crate::g::{G, WaitReason};
+use crate::proc::timers::arm_parked;
 use crate::proc::{self, Commit, getg, gopark, pin};
 use crate::sched::Sched;
 
@@ -46,10 +47,12 @@ pub unsafe fn gopark_until(
     // SAFETY: `park` lives in this frame, which is left only after the timer is out of the heap; for the rest, the
     // caller's promise.
     unsafe { gopark(gp, Some(timed_commit), (&raw const park).cast_mut().cast(), reason) };
-    // The winner was the timer exactly if it is not in the heap any more and nobody left a word; a waker that has won
-    // always leaves one.
-    park.sched.timers.disarm(&park.timer);
-    !gp.peek_param().is_null()
+    // Without a word it was the timer, which is in no heap any more; a waker that has won always leaves one.
+    let woken = !gp.peek_param().is_null();
+    if woken {
+        park.timer.disarm();
+    }
+    woken
 }
 
 /// The commit of a timed park. First the timer, then the caller's commit: once that has let go of its lock, the G may
@@ -64,10 +67,7 @@ unsafe fn timed_commit(gp: &'static G, park: *mut ()) -> bool {
     // for the lock that the caller's commit has not released yet. Copied before the timer is armed all the same.
     let (sched, when, commit, lock) = unsafe { ((*park).sched, (*park).when, (*park).commit, (*park).lock) };
     // SAFETY: the timer lies in the parked frame; I1 of `time`.
-    let first = unsafe { sched.timers.arm(&raw const (*park).timer, when) };
-    if first {
-        sched.timer_is_first();
-    }
+    unsafe { arm_parked(gp, sched, &raw const (*park).timer, when) };
     // SAFETY: as the caller of `gopark_until` promised.
     commit.is_none_or(|f| unsafe { f(gp, lock) })
 }
@@ -81,11 +81,4 @@ pub fn sleep_until(deadline: Nanos) {
     gp.begin_select();
     // SAFETY: nobody but the timer knows of this wait.
     unsafe { gopark_until(gp, None, std::ptr::null_mut(), WaitReason::Sleep, deadline) };
-}
-
-/// Has `f` called at the deadline, on the scheduler's own stack: it must be short and must not block.
-pub fn call_at(sched: &'static Sched, deadline: Nanos, f: Callback) {
-    if deadline != Nanos::NEVER && sched.timers.arm_call(deadline, f) {
-        sched.timer_is_first();
-    }
 }
