@@ -29,6 +29,18 @@ pub fn set_starved(starved: bool) {
     STARVED.store(starved, std::sync::atomic::Ordering::Relaxed);
 }
 
+/// The time, as a model has set it: nothing that others could come between.
+static NOW: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+
+/// Makes it this late.
+pub fn set_now(nanos: u64) {
+    NOW.store(nanos, std::sync::atomic::Ordering::Relaxed);
+}
+
+pub(crate) fn now() -> u64 {
+    NOW.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 loom::thread_local! {
     static CURRENT: Cell<Option<&'static G>> = Cell::new(None);
 }
