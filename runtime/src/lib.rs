@@ -3,6 +3,7 @@
 
 mod block_on;
 mod builder;
+pub mod context;
 mod global;
 mod go;
 mod go_macro;

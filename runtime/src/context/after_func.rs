@@ -1,0 +1,88 @@
+//! [`after_func`]: a function that runs when a context is done (Go's `context.AfterFunc`).
+//!
+//! Whoever takes the function out, to run it or to stop it, has decided: it happens once. Where it is registered is only
+//! needed to leave nothing behind.
+
+use super::node::{Node, Registered};
+use super::{Child, Context, StopFunc};
+use crate::go::go;
+use gort_scheduler::sync::Spinning;
+use std::sync::{Arc, Weak};
+
+type Function = Box<dyn FnOnce() + Send>;
+
+/// A function that waits for a context.
+pub(super) struct AfterFunc {
+    f: Spinning<Option<Function>>,
+    /// Among whose children it is, and at which number.
+    home: Spinning<Option<(Weak<Node>, usize)>>,
+}
+
+impl AfterFunc {
+    /// True until it has been started or stopped.
+    pub fn is_pending(&self) -> bool {
+        self.f.lock().is_some()
+    }
+
+    /// Runs it in a goroutine of its own, unless that has been done, or it was stopped.
+    pub fn start(&self) {
+        let f = self.f.lock().take();
+        if let Some(f) = f {
+            go(f);
+        }
+    }
+
+    fn stop(&self) -> bool {
+        let f = self.f.lock().take();
+        let home = self.home.lock().take();
+        if let Some((node, number)) = home
+            && let Some(node) = node.upgrade()
+        {
+            node.forget(number);
+        }
+        f.is_some()
+    }
+
+    /// Registers it with a context. Where that is done, it is started.
+    pub fn settle(self: Arc<Self>, node: &Arc<Node>) {
+        // Under the lock: whoever stops it finds it where it is, or has stopped it before.
+        let mut home = self.home.lock();
+        if !self.is_pending() {
+            return;
+        }
+        match node.register(Child::Func(self.clone())) {
+            Registered::At(number) => *home = Some((Arc::downgrade(node), number)),
+            Registered::Done(..) => {
+                drop(home);
+                self.start();
+            }
+        }
+    }
+}
+
+/// Runs `f` in a goroutine of its own when `ctx` is done, at once if it is done already (Go's `context.AfterFunc`).
+///
+/// It gives a function that stops that: true if `f` will not run for having been stopped now, false if it has been started, or
+/// stopped before. Stopping does not wait for an `f` that runs. Dropping that function changes nothing.
+///
+/// `f` runs even if nobody has `ctx` any more, if what cancels it is still to come: a deadline, a context above it.
+///
+/// ```
+/// use gort::context;
+/// let (ctx, cancel) = context::with_cancel(&context::background());
+/// let (tx, rx) = gort::channel(1);
+/// let stop = context::after_func(&ctx, move || tx.send("cleaned up").unwrap());
+/// cancel();
+/// assert_eq!(rx.recv(), Some("cleaned up"));
+/// assert!(!stop());
+/// ```
+pub fn after_func<F>(ctx: &Context, f: F) -> StopFunc
+where
+    F: FnOnce() + Send + 'static,
+{
+    let func = Arc::new(AfterFunc { f: Spinning::new(Some(Box::new(f))), home: Spinning::new(None) });
+    if let Some(node) = ctx.canceller() {
+        func.clone().settle(node);
+    }
+    StopFunc::new(move || func.stop())
+}
