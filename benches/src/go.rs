@@ -59,17 +59,17 @@ impl Go {
         command
     }
 
-    /// The sources of Go's runtime, where its tests want to be run.
-    pub fn runtime_directory(&self) -> PathBuf {
-        self.root.join("src/runtime")
+    /// The sources of one of Go's packages, where its tests want to be run.
+    pub fn directory(&self, package: &str) -> PathBuf {
+        self.root.join("src").join(package)
     }
 
-    /// The tests of Go's runtime, with their benchmarks. They are built once.
-    pub fn runtime_tests(&self) -> Result<PathBuf, String> {
-        let tests = self.target.join(format!("runtime-{}.test", self.version));
+    /// The tests of one of Go's packages, with their benchmarks. They are built once.
+    pub fn tests(&self, package: &str) -> Result<PathBuf, String> {
+        let tests = self.target.join(format!("{package}-{}.test", self.version));
         if !tests.exists() {
-            eprintln!("building the benchmarks of {}", self.version);
-            output(self.command().args(["test", "-c", "-o"]).arg(&tests).arg("runtime"), TOO_LONG * 10)?;
+            eprintln!("building the benchmarks of {}, package {package}", self.version);
+            output(self.command().args(["test", "-c", "-o"]).arg(&tests).arg(package), TOO_LONG * 10)?;
         }
         Ok(tests)
     }

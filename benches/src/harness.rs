@@ -1,9 +1,12 @@
 //! Runs a row as Go's `testing` package runs a benchmark, so that a time per operation means the same.
 
 use gort::Runtime;
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::env;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 /// What a row does. The whole of it is timed, unless it says otherwise.
@@ -15,20 +18,50 @@ pub struct Row {
     pub name: &'static str,
     /// Go's name of it, without `Benchmark`.
     pub go: &'static str,
+    /// What is told of it.
+    pub metric: Metric,
     op: Op,
     procs: Option<usize>,
     batch: u64,
 }
 
+/// What a row measures, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Metric {
+    /// The time for each operation.
+    Time,
+    /// How late timers are on average, whatever else the operations do.
+    Lateness,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 2] = [Metric::Time, Metric::Lateness];
+
+    /// What Go's benchmarks call its unit.
+    pub const fn go_unit(self) -> &'static str {
+        match self {
+            Metric::Time => "ns/op",
+            Metric::Lateness => "avg-late-ns",
+        }
+    }
+}
+
 impl Row {
     /// A row for as many Ps as the runner has.
     pub const fn new(name: &'static str, go: &'static str, op: Op) -> Row {
-        Row { name, go, op, procs: None, batch: 1 }
+        Row { name, go, metric: Metric::Time, op, procs: None, batch: 1 }
     }
 
-    /// It sets `GOMAXPROCS` to 1 by itself.
-    pub const fn on_one_p(mut self) -> Row {
-        self.procs = Some(1);
+    /// It sets `GOMAXPROCS` to so many by itself.
+    pub const fn on_ps(mut self, procs: usize) -> Row {
+        self.procs = Some(procs);
+        self
+    }
+
+    /// It [reports](Bench::report) how late timers were. As in Go, it runs only with two Ps or more, each with a CPU.
+    pub const fn lateness(mut self) -> Row {
+        self.metric = Metric::Lateness;
         self
     }
 
@@ -36,6 +69,12 @@ impl Row {
     pub const fn batch(mut self, batch: u64) -> Row {
         self.batch = batch;
         self
+    }
+
+    /// Whether it makes sense with so many Ps.
+    pub fn runs_on(&self, procs: usize) -> bool {
+        let cpus = available_parallelism().map_or(1, |n| n.get());
+        self.metric == Metric::Time || (2..=cpus).contains(&procs)
     }
 }
 
@@ -46,11 +85,13 @@ pub struct Bench {
     grain: u64,
     start: Cell<Instant>,
     elapsed: Cell<Option<Duration>>,
+    reported: Cell<Option<f64>>,
 }
 
 impl Bench {
     fn new(n: u64, grain: u64) -> Bench {
-        Bench { n, grain, start: Cell::new(Instant::now()), elapsed: Cell::new(None) }
+        let (elapsed, reported) = (Cell::new(None), Cell::new(None));
+        Bench { n, grain, start: Cell::new(Instant::now()), elapsed, reported }
     }
 
     /// What was done so far does not count.
@@ -63,12 +104,22 @@ impl Bench {
         self.elapsed.set(Some(self.start.get().elapsed()));
     }
 
+    /// Tells these nanoseconds instead of the time per operation (Go's `ReportMetric`).
+    pub fn report(&self, nanos: f64) {
+        self.reported.set(Some(nanos));
+    }
+
     /// Go's `RunParallel`: `max_procs` goroutines share the operations, each drawing some 100 µs of them at a time.
     pub fn run_parallel(&self, body: impl Fn(Share<'_>) + Sync) {
+        self.run_parallel_by(1, body);
+    }
+
+    /// The same after Go's `SetParallelism`: that many goroutines for each P.
+    pub fn run_parallel_by(&self, parallelism: usize, body: impl Fn(Share<'_>) + Sync) {
         let (n, grain, drawn) = (self.n, self.grain, AtomicU64::new(0));
         let share = || Share { drawn: &drawn, n, grain, left: 0 };
         gort::scope(|s| {
-            for _ in 0..gort::max_procs() {
+            for _ in 0..parallelism * gort::max_procs() {
                 s.go(|| body(share()));
             }
         });
@@ -107,34 +158,41 @@ impl Iterator for Share<'_> {
 /// Runs rows.
 pub struct Runner {
     procs: usize,
-    many: OnceCell<Runtime>,
-    one: OnceCell<Runtime>,
-    /// The row that ran last, with what it told.
+    /// By the number of their Ps.
+    runtimes: RefCell<BTreeMap<usize, Rc<Runtime>>>,
+    /// The row that ran last, with its operations and how long they took.
     last: Cell<Option<(&'static str, u64, Duration)>>,
+}
+
+/// What came of some operations.
+struct Outcome {
+    took: Duration,
+    reported: Option<f64>,
 }
 
 impl Runner {
     /// A runner with that many Ps.
     pub fn new(procs: usize) -> Runner {
-        Runner { procs, many: OnceCell::new(), one: OnceCell::new(), last: Cell::new(None) }
+        Runner { procs, runtimes: RefCell::default(), last: Cell::new(None) }
     }
 
     /// Does `n` operations of a row. How long they took.
     pub fn run(&self, row: &Row, n: u64) -> Duration {
         let whole = n.next_multiple_of(row.batch);
-        let took = self.run_whole(row, whole);
+        let took = self.run_whole(row, whole).took;
         took.mul_f64(n as f64 / whole as f64)
     }
 
-    /// Does more and more operations of a row, until they take `budget`. Nanoseconds per operation in the last try.
-    pub fn ns_per_op(&self, row: &Row, budget: Duration) -> f64 {
+    /// Does more and more operations of a row, until they take `budget`. What the row measures, in nanoseconds, in the
+    /// last try.
+    pub fn measure(&self, row: &Row, budget: Duration) -> f64 {
         const MAX: u64 = 1_000_000_000;
         let mut n = 1;
         loop {
             let whole = u64::next_multiple_of(n, row.batch);
-            let took = self.run_whole(row, whole);
+            let Outcome { took, reported } = self.run_whole(row, whole);
             if took >= budget || n >= MAX {
-                return took.as_nanos() as f64 / whole as f64;
+                return reported.unwrap_or(took.as_nanos() as f64 / whole as f64);
             }
             // A fifth more than it should need, and no wild jumps: the first tries say little.
             let enough = 1.2 * budget.as_secs_f64() / took.as_secs_f64().max(1e-9) * whole as f64;
@@ -142,30 +200,35 @@ impl Runner {
         }
     }
 
-    fn run_whole(&self, row: &Row, n: u64) -> Duration {
+    fn run_whole(&self, row: &Row, n: u64) -> Outcome {
         let grain = match self.last.get() {
             Some((name, n, took)) if name == row.name => 100_000 * n / (took.as_nanos() as u64).max(1),
             _ => 1,
         };
-        let took = self.runtime(row).run(|| {
+        let outcome = self.runtime(row).run(|| {
             let b = Bench::new(n, grain.clamp(1, 10_000));
             (row.op)(&b);
-            b.elapsed.get().unwrap_or_else(|| b.start.get().elapsed())
+            let took = b.elapsed.get().unwrap_or_else(|| b.start.get().elapsed());
+            Outcome { took, reported: b.reported.get() }
         });
-        self.last.set(Some((row.name, n, took)));
-        took
+        assert_eq!(
+            outcome.reported.is_some(),
+            row.metric != Metric::Time,
+            "{} reports what it measures",
+            row.name
+        );
+        self.last.set(Some((row.name, n, outcome.took)));
+        outcome
     }
 
-    fn runtime(&self, row: &Row) -> &Runtime {
-        let (cell, procs) = match row.procs {
-            Some(1) => (&self.one, 1),
-            _ => (&self.many, self.procs),
-        };
+    fn runtime(&self, row: &Row) -> Rc<Runtime> {
+        let procs = row.procs.unwrap_or(self.procs);
         let builder = Runtime::builder().max_procs(procs).migrate(migrates_from_env());
-        cell.get_or_init(|| match builder.build() {
-            Ok(rt) => rt,
+        let build = || match builder.build() {
+            Ok(rt) => Rc::new(rt),
             Err(e) => panic!("no runtime with {procs} Ps: {e}"),
-        })
+        };
+        self.runtimes.borrow_mut().entry(procs).or_insert_with(build).clone()
     }
 }
 

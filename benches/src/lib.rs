@@ -1,7 +1,7 @@
 //! What the benchmarks share: the operations of Go's own benchmarks, written for gort, and what measures them.
 //!
-//! [`chan`] and [`proc`](mod@proc) hold the rows, named as in Go; [`harness`] runs them as Go's `testing` package
-//! does. The criterion benches and the comparison with Go run the same rows. [`million`] has the rows of the other
+//! [`chan`], [`proc`](mod@proc), [`sync`] and [`time`] hold the rows, named as in Go; [`harness`] runs them as Go's
+//! `testing` package does. The criterion benches and the comparison with Go run the same rows. [`million`] has the rows of the other
 //! comparison. [`options`], [`process`], [`go`], [`table`] and [`page`] are for both comparisons.
 
 pub mod chan;
@@ -12,13 +12,34 @@ pub mod options;
 pub mod page;
 pub mod proc;
 pub mod process;
+pub mod sync;
 pub mod table;
+pub mod time;
 
+use harness::Row;
 use std::arch::asm;
 
-/// All rows, in the order of Go's files.
-pub fn rows() -> impl Iterator<Item = &'static harness::Row> {
-    chan::ROWS.iter().chain(proc::ROWS)
+/// A package of Go's, with rows that stand for its benchmarks.
+pub struct Package {
+    /// Its import path.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    files: &'static [&'static [Row]],
+}
+
+/// All rows.
+pub static PACKAGES: [Package; 3] = [
+    Package { name: "runtime", about: "Channels and goroutines", files: &[chan::ROWS, proc::ROWS] },
+    Package { name: "sync", about: "Locks, and waiting for each other", files: &[sync::ROWS] },
+    Package { name: "time", about: "Timers", files: &[time::ROWS] },
+];
+
+impl Package {
+    /// Its rows, in the order of Go's files.
+    pub fn rows(&self) -> impl Iterator<Item = &'static Row> {
+        self.files.iter().copied().flatten()
+    }
 }
 
 /// Work that takes `n` turns of an empty loop: what Go's compiler leaves of the work in Go's benchmarks, whose
@@ -29,6 +50,15 @@ pub fn local_work(n: usize) {
     while left > 0 {
         left = opaque(left - 1);
     }
+}
+
+/// Work that does have a result in Go's benchmarks: `n` times the number is doubled and halved.
+#[inline]
+pub fn double_and_halve(mut foo: isize, n: usize) -> isize {
+    for _ in 0..n {
+        foo = opaque(foo.wrapping_mul(2) as usize) as isize / 2;
+    }
+    foo
 }
 
 /// The same number, but the compiler does not know. Unlike `black_box`, which takes it through memory, it stays in

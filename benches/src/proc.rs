@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// In the order of Go's file.
 pub const ROWS: &[Row] = &[
-    Row::new("ping_pong_hog", "PingPongHog", ping_pong_hog).on_one_p(),
+    Row::new("ping_pong_hog", "PingPongHog", ping_pong_hog).on_ps(1),
     Row::new("create_goroutines", "CreateGoroutines", |b| create_goroutines(b, 1)),
     Row::new("create_goroutines_parallel", "CreateGoroutinesParallel", |b| {
         create_goroutines(b, gort::max_procs());
@@ -120,7 +120,7 @@ fn create_goroutines_single(b: &Bench) {
 }
 
 /// Gets all Ps to run at once.
-fn warm_up_scheduler() {
+pub(crate) fn warm_up_scheduler() {
     let procs = gort::max_procs();
     let running = Arc::new(AtomicUsize::new(0));
     let wg = WaitGroup::new();
@@ -137,7 +137,8 @@ fn warm_up_scheduler() {
     wg.wait();
 }
 
-fn spin(d: Duration) {
+/// Computes for that long.
+pub(crate) fn spin(d: Duration) {
     let end = Instant::now() + d;
     while Instant::now() < end {}
 }

@@ -4,12 +4,13 @@
 //! rounds the median counts.
 
 use gort_benches::go::{Go, go_process};
-use gort_benches::harness::{Row, Runner};
+use gort_benches::harness::{Metric, Row, Runner};
 use gort_benches::options::{self, exit_code, positive, value};
 use gort_benches::page::{Section, facts};
 use gort_benches::process::{TOO_LONG, output, this_program};
-use gort_benches::rows;
 use gort_benches::table::{Table, geometric_mean, median, number};
+use gort_benches::{PACKAGES, Package};
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,7 +19,7 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: compare [OPTIONS] [PART-OF-A-NAME]...
 
-Runs the rows whose name contains one of the parts; without any, all.
+Runs the rows whose name, as in sync/mutex_spin, contains one of the parts; without any, all.
 
   --quick           3 rounds instead of 5
   --benchtime MS    time for each measurement, 200 by default
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Task::List => {
-            rows().for_each(|row| println!("{:30} {}", row.name, row.go));
+            cases().for_each(|case| println!("{:40} {}", case.name, case.row.go));
             Ok(true)
         }
         Task::Measure(name) => measure(name, &options).map(|()| true),
@@ -74,37 +75,68 @@ fn main() -> ExitCode {
     }))
 }
 
+/// A row that is compared.
+struct Case {
+    package: &'static Package,
+    row: &'static Row,
+    /// With its package: `sync/mutex_spin`.
+    name: String,
+    /// What was measured, one for each round that went well.
+    go: Vec<f64>,
+    gort: Vec<f64>,
+}
+
+/// All that can be compared.
+fn cases() -> impl Iterator<Item = Case> {
+    let of_package = |package: &'static Package| {
+        package.rows().map(move |row| {
+            let name = format!("{}/{}", package.name, row.name);
+            Case { package, row, name, go: Vec::new(), gort: Vec::new() }
+        })
+    };
+    PACKAGES.iter().flat_map(of_package)
+}
+
+/// Measures the row of that name, with or without its package.
 fn measure(name: &str, options: &Options) -> Result<(), String> {
-    let row = rows().find(|row| row.name == name).ok_or(format!("there is no row {name}"))?;
-    println!("{}", Runner::new(options.common.procs).ns_per_op(row, options.benchtime));
+    let case = cases().find(|case| case.row.name == name || case.name == name);
+    let row = case.ok_or(format!("there is no row {name}"))?.row;
+    match row.runs_on(options.common.procs) {
+        true => println!("{}", Runner::new(options.common.procs).measure(row, options.benchtime)),
+        false => return Err(format!("{name} wants at least two Ps, and a CPU for each")),
+    }
     Ok(())
 }
 
 /// The comparison. False if a measurement failed.
 fn compare(options: &Options) -> Result<bool, String> {
-    let rows = options.common.wanted(rows(), |row| row.name)?;
-    let go = options.common.go(GoRows::find);
+    let wanted = options.common.wanted(cases(), |case| &case.name)?;
+    let (mut cases, others): (Vec<Case>, Vec<Case>) =
+        wanted.into_iter().partition(|case| case.row.runs_on(options.common.procs));
+    for case in &others {
+        eprintln!("without {}: it wants at least two Ps, and a CPU for each", case.name);
+    }
+    let go = options.common.go(|| GoRows::find(&cases));
     let this = this_program()?;
 
     let rounds = options.common.rounds;
-    let mut results: Vec<Measured> = rows.iter().map(|_| Measured::default()).collect();
     let mut fine = true;
     for round in 0..rounds {
-        for (row, result) in rows.iter().zip(&mut results) {
-            eprint!("\rround {} of {rounds}: {:40}", round + 1, row.name);
+        for case in &mut cases {
+            eprint!("\rround {} of {rounds}: {:45}", round + 1, case.name);
             // Who comes first changes from round to round.
             for turn in 0..2 {
-                let (who, ns, into) = match (round + turn) % 2 {
-                    0 => ("gort", run_gort(&this, row, options), &mut result.gort),
+                let (who, nanos, into) = match (round + turn) % 2 {
+                    0 => ("gort", run_gort(&this, case.row, options), &mut case.gort),
                     _ => match &go {
-                        Some(go) => ("Go", go.run(row, options), &mut result.go),
+                        Some(go) => ("Go", go.run(case.package, case.row, options), &mut case.go),
                         None => continue,
                     },
                 };
-                match ns {
-                    Ok(ns) => into.push(ns),
+                match nanos {
+                    Ok(nanos) => into.push(nanos),
                     Err(problem) => {
-                        eprintln!("\n{who}: {}: {problem}", row.name);
+                        eprintln!("\n{who}: {}: {problem}", case.name);
                         fine = false;
                     }
                 }
@@ -113,19 +145,12 @@ fn compare(options: &Options) -> Result<bool, String> {
     }
     eprintln!();
 
-    let section = section(&rows, &results, go.as_ref(), options);
+    let section = section(&cases, go.as_ref(), options);
     print!("{}", section.text());
     if let Some(path) = &options.common.write {
         section.write(path)?;
     }
     Ok(fine)
-}
-
-/// Nanoseconds per operation, one for each round that went well.
-#[derive(Default)]
-struct Measured {
-    go: Vec<f64>,
-    gort: Vec<f64>,
 }
 
 fn run_gort(this: &Path, row: &Row, options: &Options) -> Result<f64, String> {
@@ -140,38 +165,51 @@ fn run_gort(this: &Path, row: &Row, options: &Options) -> Result<f64, String> {
 /// Go with its own benchmarks.
 struct GoRows {
     go: Go,
-    tests: PathBuf,
+    /// By package.
+    tests: BTreeMap<&'static str, PathBuf>,
 }
 
 impl GoRows {
-    fn find() -> Result<GoRows, String> {
+    /// Go, with the benchmarks that these cases need.
+    fn find(cases: &[Case]) -> Result<GoRows, String> {
         let go = Go::find()?;
-        let tests = go.runtime_tests()?;
+        let mut tests = BTreeMap::new();
+        for package in cases.iter().map(|case| case.package.name) {
+            if !tests.contains_key(package) {
+                tests.insert(package, go.tests(package)?);
+            }
+        }
         Ok(GoRows { go, tests })
     }
 
-    fn run(&self, row: &Row, options: &Options) -> Result<f64, String> {
+    fn run(&self, package: &Package, row: &Row, options: &Options) -> Result<f64, String> {
         let pattern: Vec<String> =
             format!("Benchmark{}", row.go).split('/').map(|p| format!("^{p}$")).collect();
-        let mut command = go_process(&self.tests);
-        command.current_dir(self.go.runtime_directory()).arg("-test.run=^$");
+        let mut command = go_process(&self.tests[package.name]);
+        command.current_dir(self.go.directory(package.name)).arg("-test.run=^$");
         command.arg(format!("-test.bench={}", pattern.join("/")));
         command.arg(format!("-test.benchtime={}ms", options.benchtime.as_millis()));
         command.arg(format!("-test.cpu={}", options.common.procs));
         let out = output(&mut command, TOO_LONG)?;
-        let words: Vec<&str> = out.split_whitespace().collect();
-        let unit = words.iter().position(|&w| w == "ns/op").filter(|&at| at > 0);
-        unit.and_then(|at| words[at - 1].parse().ok()).ok_or(format!("no time in {out:?}"))
+        told(&out, row.metric).ok_or(format!("no {} in {out:?}", row.metric.go_unit()))
     }
 }
 
-fn section(rows: &[&Row], results: &[Measured], go: Option<&GoRows>, options: &Options) -> Section {
+/// What a benchmark of Go's tells: the number before its unit.
+fn told(out: &str, metric: Metric) -> Option<f64> {
+    let words: Vec<&str> = out.split_whitespace().collect();
+    let unit = words.iter().position(|&word| word == metric.go_unit())?;
+    words[unit.checked_sub(1)?].parse().ok()
+}
+
+fn section(cases: &[Case], go: Option<&GoRows>, options: &Options) -> Section {
     let mut section = Section::new("Go's own benchmarks");
     section.push(format!(
-        "Go's benchmarks of its channels and goroutines, and the same operations with gort (the names are\n\
-         Go's, in snake case). Both ran in turns on one machine; a cell is the median of {} rounds of at least\n\
-         {} ms, in nanoseconds per operation, with {} processors (`ping_pong_hog`: one). Less is better; single\n\
-         rows vary by a quarter from run to run. `benches/README.md` says how to repeat it.",
+        "Go's benchmarks of its channels, goroutines, locks and timers, and the same operations with gort (the\n\
+         names are Go's, in snake case). Both ran in turns on one machine; a cell is the median of {} rounds of at\n\
+         least {} ms, in nanoseconds per operation, with {} processors (`ping_pong_hog`: one;\n\
+         `contended_semaphore`: two). Less is better; single rows vary by a quarter from run to run.\n\
+         `benches/README.md` says how to repeat it, and what is not the same.",
         options.common.rounds,
         options.benchtime.as_millis(),
         options.common.procs,
@@ -180,20 +218,39 @@ fn section(rows: &[&Row], results: &[Measured], go: Option<&GoRows>, options: &O
         section.push("**Go was not there when this was measured: its column is empty.**");
     }
     section.push(facts(go.map(|go| &go.go), []));
-    section.push(table(rows, results, go.is_some()));
+    for package in &PACKAGES {
+        for metric in Metric::ALL {
+            let is_here = |case: &&Case| case.package.name == package.name && case.row.metric == metric;
+            let cases: Vec<&Case> = cases.iter().filter(is_here).collect();
+            if !cases.is_empty() {
+                let (about, name) = (package.about, package.name);
+                section.push(match metric {
+                    Metric::Time => format!("### {about} (`{name}`)"),
+                    Metric::Lateness => format!(
+                        "### {about}: lateness (`{name}`)\n\n\
+                         How late timers were on average, while goroutines compute.",
+                    ),
+                });
+                section.push(table(&cases, metric, go.is_some()));
+            }
+        }
+    }
     section
 }
 
-fn table(rows: &[&Row], results: &[Measured], has_go: bool) -> Table {
-    let mut table = Table::new(&["row", "Go ns/op", "gort ns/op", "gort/Go"]);
+fn table(cases: &[&Case], metric: Metric, has_go: bool) -> Table {
+    let mut table = Table::new(&match metric {
+        Metric::Time => ["row", "Go ns/op", "gort ns/op", "gort/Go"],
+        Metric::Lateness => ["row", "Go ns late", "gort ns late", "gort/Go"],
+    });
     let mut ratios = Vec::new();
-    for (row, result) in rows.iter().zip(results) {
-        let (theirs, ours) = (median(&result.go), median(&result.gort));
+    for case in cases {
+        let (theirs, ours) = (median(&case.go), median(&case.gort));
         let ratio = theirs.zip(ours).map(|(theirs, ours)| ours / theirs);
         ratios.extend(ratio);
         let cell = |v: Option<f64>, none: &str| v.map_or(none.to_owned(), number);
         table.push([
-            row.name.to_owned(),
+            case.row.name.to_owned(),
             cell(theirs, if has_go { "failed" } else { "" }),
             cell(ours, "failed"),
             ratio.map_or(String::new(), |r| format!("{r:.2}")),
@@ -203,4 +260,40 @@ fn table(rows: &[&Row], results: &[Measured], has_go: bool) -> Table {
         table.push(["**geometric mean**".to_owned(), String::new(), String::new(), format!("**{mean:.2}**")]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_told_by_its_unit() {
+        let out = "goos: linux\nBenchmarkMutex-2 \t 3852 \t 25.30 ns/op\t 0 B/op\t 0 allocs/op\nPASS\n";
+        assert_eq!(told(out, Metric::Time), Some(25.3));
+        assert_eq!(told(out, Metric::Lateness), None);
+        let out = "BenchmarkParallelTimerLatency-2 52 \t 199673 avg-late-ns\t 2889357 max-late-ns\nPASS\n";
+        assert_eq!(told(out, Metric::Lateness), Some(199_673.0));
+        assert_eq!(told(out, Metric::Time), None);
+        assert_eq!(told("ns/op", Metric::Time), None);
+    }
+
+    #[test]
+    fn each_package_has_a_mean_of_its_own() {
+        let mut all: Vec<Case> = cases().collect();
+        for case in &mut all {
+            case.go = vec![100.0];
+            case.gort = vec![match (case.package.name, case.row.metric) {
+                ("runtime", _) => 25.0,
+                ("sync", _) => 50.0,
+                (_, Metric::Time) => 75.0,
+                (_, Metric::Lateness) => 10.0,
+            }];
+        }
+        let options = Options::parse(std::iter::empty()).unwrap();
+        let text = section(&all, None, &options).text();
+        let means: Vec<&str> = text.lines().filter(|line| line.contains("geometric mean")).collect();
+        let ends = ["**0.25** |", "**0.50** |", "**0.75** |", "**0.10** |"];
+        assert_eq!(means.len(), ends.len());
+        assert!(means.iter().zip(ends).all(|(mean, end)| mean.ends_with(end)), "{means:?}");
+    }
 }

@@ -1,0 +1,14 @@
+//! The rows of Go's package `sync`, with criterion.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gort_benches::harness::{Runner, procs_from_env};
+
+fn rows(c: &mut Criterion) {
+    let runner = Runner::new(procs_from_env());
+    for row in gort_benches::sync::ROWS {
+        c.bench_function(row.name, |b| b.iter_custom(|n| runner.run(row, n)));
+    }
+}
+
+criterion_group!(benches, rows);
+criterion_main!(benches);
