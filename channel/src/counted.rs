@@ -50,6 +50,15 @@ impl<T, const ROLE: u64> UnwindSafe for Counted<T, ROLE> {}
 impl<T, const ROLE: u64> RefUnwindSafe for Counted<T, ROLE> {}
 
 impl<T, const ROLE: u64> Counted<T, ROLE> {
+    /// The handle that was counted when the channel was made.
+    ///
+    /// # Safety
+    ///
+    /// It is a channel of `T`, and has one handle of this role that nobody has made yet.
+    pub(crate) unsafe fn from_raw(c: NonNull<Hchan>) -> Self {
+        Counted { c: Some(c), element: PhantomData }
+    }
+
     pub const NIL: Self = Counted { c: None, element: PhantomData };
 
     #[inline]
@@ -240,7 +249,7 @@ impl<T, const ROLE: u64> Drop for Counted<T, ROLE> {
 #[cold]
 #[inline(never)]
 unsafe fn last_of_a_side<T>(c: NonNull<Hchan>, no_sender: bool, no_receiver: bool) {
-    let sides = u8::from(no_sender) + u8::from(no_receiver);
+    let sides = u32::from(no_sender) + u32::from(no_receiver);
     let _give_up = GiveUp::<T> { c, sides, element: PhantomData };
     // SAFETY: as above.
     let c = unsafe { c.as_ref() };
@@ -256,7 +265,7 @@ unsafe fn last_of_a_side<T>(c: NonNull<Hchan>, no_sender: bool, no_receiver: boo
 /// of the count to zero.
 struct GiveUp<T> {
     c: NonNull<Hchan>,
-    sides: u8,
+    sides: u32,
     element: PhantomData<T>,
 }
 

@@ -403,6 +403,12 @@ impl<T> Chan<T> {
     }
 }
 
+impl<T> Receiver<T> {
+    pub(crate) fn from_counted(c: Counted<T, RECEIVER>) -> Receiver<T> {
+        Receiver(c)
+    }
+}
+
 impl<T> Sender<T> {
     #[inline]
     pub(crate) fn send_or_error(&self, v: T) -> Result<(), SendError<T>> {

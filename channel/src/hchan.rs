@@ -23,16 +23,19 @@
 //! The lock is held for a handful of loads, stores and one move of an element; never over user code, and never over
 //! readying: a waker takes the wait out under the lock and readies it after.
 //!
-//! **Differs from Go**: no race detector, no timer channels in here; a second closing state, `NO_RECEIVERS`, in which
+//! **Differs from Go**: no race detector; what makes a timer channel lies in the place of its buffer (`timer`); a second closing state, `NO_RECEIVERS`, in which
 //! senders get their values back, for handles with Rust's ownership.
 
+use crate::timer::{Fallback, TimerChan};
 use crate::waitq::{ReadyList, WaitQ};
 use gort_scheduler::proc::getg;
 use gort_scheduler::sync::SpinLock;
-use gort_scheduler::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use gort_scheduler::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use gort_scheduler::time::clock::Nanos;
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
+use std::time::Instant;
 
 /// Closed by somebody, or by the end of the last sender.
 const CLOSED: u8 = 1;
@@ -59,7 +62,9 @@ pub struct Hchan {
     pub(crate) sendq: WaitQ,
     /// Who may still use it; see `counted`.
     pub(crate) handles: AtomicU64,
-    pub(crate) sides: AtomicU8,
+    pub(crate) sides: AtomicU32,
+    /// In the place of the buffer lies what makes it a timer channel (`timer`).
+    timed: bool,
     layout: Layout,
     #[cfg(any(loom, shuttle))]
     order: usize,
@@ -89,6 +94,36 @@ impl Hchan {
             .and_then(|bytes| Layout::from_size_align(bytes, elem.align()).ok())
             .and_then(|buf| Layout::new::<Hchan>().extend(buf).ok());
         let Some((layout, offset)) = layout else { size_out_of_range() };
+        // SAFETY: the layout is that of an Hchan and what comes after it.
+        unsafe { Hchan::alloc(elem.size(), cap, handles, 2, false, layout, offset) }
+    }
+
+    /// A timer channel, whose handles are receivers.
+    pub(crate) fn maketimer(when: Nanos, period: u64, handles: u64, fallback: Fallback) -> NonNull<Hchan> {
+        let Ok((layout, offset)) = Layout::new::<Hchan>().extend(Layout::new::<TimerChan>()) else {
+            size_out_of_range()
+        };
+        // SAFETY: the layout is that of an Hchan and what comes after it, which is written before anyone knows the channel.
+        unsafe {
+            let c = Hchan::alloc(size_of::<Instant>(), 0, handles, 1, true, layout, offset);
+            let t = TimerChan::new(c.as_ptr(), when, period, fallback);
+            c.as_ref().buf.cast::<TimerChan>().write(t);
+            c
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `layout` has room for an Hchan, and at `offset` for what is to be there.
+    unsafe fn alloc(
+        elemsize: usize,
+        cap: usize,
+        handles: u64,
+        sides: u32,
+        timed: bool,
+        layout: Layout,
+        offset: usize,
+    ) -> NonNull<Hchan> {
         // A plain thread that makes a channel is one that may use it: nothing is a deadlock while it lives.
         getg();
         // SAFETY: the layout has the size of an Hchan at least.
@@ -101,14 +136,15 @@ impl Hchan {
                 state: AtomicU8::new(0),
                 qcount: AtomicUsize::new(0),
                 dataqsiz: cap,
-                elemsize: elem.size(),
+                elemsize,
                 buf: place.add(offset),
                 sendx: Cell::new(0),
                 recvx: Cell::new(0),
                 recvq: WaitQ::default(),
                 sendq: WaitQ::default(),
                 handles: AtomicU64::new(handles),
-                sides: AtomicU8::new(2),
+                sides: AtomicU32::new(sides),
+                timed,
                 layout,
                 #[cfg(any(loom, shuttle))]
                 order: {
@@ -183,6 +219,13 @@ impl Hchan {
     #[inline]
     pub fn full(&self) -> bool {
         if self.dataqsiz == 0 { self.recvq.is_empty() } else { self.qcount() == self.dataqsiz }
+    }
+
+    /// What makes it a timer channel, if it is one. Asked where an operation finds nothing.
+    #[inline]
+    pub(crate) fn timer(&self) -> Option<&TimerChan> {
+        // SAFETY: `maketimer` has put it there.
+        self.timed.then(|| unsafe { &*self.buf.cast::<TimerChan>() })
     }
 
     /// The address of slot `i`.

@@ -82,9 +82,11 @@ pub(crate) unsafe fn park(
             Wait::Until(deadline) => {
                 gp.begin_select();
                 q.enqueue(sg);
+                blocks(gp, c);
                 if !gopark_until(gp, Some(chanparkcommit), lock, reason, deadline) {
                     c.lock.lock();
                     q.remove(sg);
+                    unblocks(c);
                     c.lock.unlock();
                     return Woken::TimedOut;
                 }
@@ -92,6 +94,7 @@ pub(crate) unsafe fn park(
             Wait::No | Wait::Forever => {
                 begin_wait(gp);
                 q.enqueue(sg);
+                blocks(gp, c);
                 gopark(gp, Some(chanparkcommit), lock, reason);
             }
         }
@@ -99,6 +102,22 @@ pub(crate) unsafe fn park(
     let served = gp.take_param();
     debug_assert!(ptr::eq(served.cast(), sg), "woken by somebody who did not serve the wait");
     if sg.success.get() { Woken::Served } else { Woken::Closed }
+}
+
+/// A wait at a timer channel begins: its timer is armed. Under the lock, which is held until the park.
+#[inline]
+pub(crate) fn blocks(gp: &'static G, c: &Hchan) {
+    if let Some(t) = c.timer() {
+        t.block(gp, c);
+    }
+}
+
+/// A wait at a timer channel has ended in another way than by a value. Under the lock.
+#[inline]
+pub(crate) fn unblocks(c: &Hchan) {
+    if let Some(t) = c.timer() {
+        t.unblock(c);
+    }
 }
 
 /// Off the stack: lets the other side at the channel.

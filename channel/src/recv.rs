@@ -1,7 +1,7 @@
 //! Receiving (Go's `chanrecv`). Reads side by side with `send`.
 //!
 //! 1. Without the lock: a receive that may not wait finds the open channel empty, or any receive finds it closed and
-//!    drained.
+//!    drained. A timer channel is always found empty, and asked for the time (`timer`).
 //! 2. A sender waits: without a buffer its element comes straight out of its frame; with one (which is full, H2) the
 //!    head of the buffer comes out and the sender's element takes its slot, which is the tail.
 //! 3. Elements in the buffer: its head comes out.
@@ -10,6 +10,7 @@
 
 use crate::hchan::Hchan;
 use crate::park::{Wait, Woken, is_claimed, park};
+use crate::timer::timer_recv;
 use crate::waitq::{self, Sudog};
 use gort_scheduler::g::{G, WaitReason};
 use gort_scheduler::proc::{getg, pin};
@@ -44,6 +45,10 @@ pub unsafe fn chanrecv(
 ) -> Received {
     // Step 1. "Empty, then not closed" was true at the first look; "closed, then empty" is true for ever.
     if c.empty() {
+        if let Some(t) = c.timer() {
+            // SAFETY: the caller's promise.
+            return unsafe { timer_recv(me, c, t, elem, wait) };
+        }
         if c.is_closed() {
             if c.empty() {
                 return Received::Closed;
@@ -106,7 +111,7 @@ pub(crate) unsafe fn recv_direct(c: &Hchan, sg: *const Sudog, elem: *mut u8, siz
 ///
 /// The channel's lock is held, and is released here; `elem` as for [`chanrecv`].
 #[inline(never)]
-unsafe fn recv_wait(me: Option<&'static G>, c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
+pub(crate) unsafe fn recv_wait(me: Option<&'static G>, c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
     let gp = me.unwrap_or_else(getg);
     let sg = Sudog::in_g(gp, elem, is_claimed(gp, wait));
     // SAFETY: the sudog is this wait's until it has been dequeued or removed.

@@ -24,7 +24,7 @@
 //! each sudog is in the same place of its array as its arm.
 
 use crate::hchan::Hchan;
-use crate::park::{Wait, block_forever};
+use crate::park::{Wait, block_forever, blocks, unblocks};
 use crate::recv::recv_direct;
 use crate::send::send_direct;
 use crate::waitq::{self, Sudog, WaitQ};
@@ -137,6 +137,10 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
     let lockorder = lock_order(cases, pollorder, lockorder);
     let locks = Locks { cases, lockorder };
 
+    if gp.is_thread() && wait != Wait::No {
+        cases.iter().filter_map(|case| case.c?.timer()).for_each(|t| t.prepare(gp));
+    }
+
     // Pass 1.
     locks.lock();
     for &i in pollorder {
@@ -169,6 +173,9 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
             // SAFETY: the channel is locked; the sudog stays until pass 3 has taken it out.
             unsafe { q.enqueue(sg) };
         }
+        if let Some(c) = case.c {
+            blocks(gp, c);
+        }
     }
     let arg = (&raw const locks).cast_mut().cast();
     // SAFETY: the commit lets the wakers at us, and exactly one wins the select and readies us.
@@ -194,6 +201,7 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
         } else if let Some(q) = cases[i].queue() {
             // SAFETY: the channel is locked, and the sudog is ours.
             unsafe { q.remove(sg) };
+            cases[i].c.into_iter().for_each(unblocks);
         }
     }
     locks.unlock();
@@ -310,6 +318,9 @@ unsafe fn try_case(case: &Scase<'_>) -> Option<(bool, Option<*const Sudog>)> {
                 if c.qcount() > 0 {
                     c.buf_take(case.elem, size);
                     return Some((true, None));
+                }
+                if let Some(t) = c.timer() {
+                    return t.take_into(case.elem).then_some((true, None));
                 }
                 c.is_closed().then_some((false, None))
             }

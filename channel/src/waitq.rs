@@ -143,6 +143,19 @@ impl WaitQ {
         }
     }
 
+    /// Whether some wait in it is such a one. Under the channel's lock.
+    pub fn any(&self, what: impl Fn(&Sudog) -> bool) -> bool {
+        let mut sg = self.first();
+        // SAFETY: W1, W2.
+        while let Some(wait) = unsafe { sg.as_ref() } {
+            if what(wait) {
+                return true;
+            }
+            sg = wait.next.get();
+        }
+        false
+    }
+
     /// Takes a wait out, if it is still in.
     ///
     /// # Safety

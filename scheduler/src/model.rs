@@ -29,6 +29,27 @@ pub fn set_starved(starved: bool) {
     STARVED.store(starved, std::sync::atomic::Ordering::Relaxed);
 }
 
+impl Sched {
+    /// Never.
+    pub fn stopped(&self) -> bool {
+        false
+    }
+}
+
+std::thread_local! {
+    /// The time, as a model has set it: nothing that others could come between. All threads of a model are one of the system's.
+    static NOW: Cell<u64> = const { Cell::new(1) };
+}
+
+/// Makes it this late.
+pub fn set_now(nanos: u64) {
+    NOW.set(nanos);
+}
+
+pub(crate) fn now() -> u64 {
+    NOW.get()
+}
+
 loom::thread_local! {
     static CURRENT: Cell<Option<&'static G>> = Cell::new(None);
 }
@@ -137,8 +158,30 @@ pub mod proc {
     /// What a timer that fires may do.
     pub mod timers {
         use crate::g::G;
+        use crate::model::Sched;
         use crate::time::clock::Nanos;
         use crate::time::{Timer, Timers};
+
+        loom::lazy_static! {
+            static ref HEAP: &'static Timers = Timers::make();
+        }
+
+        /// The one heap of a model's scheduler.
+        pub fn heap() -> &'static Timers {
+            *HEAP
+        }
+
+        /// As in the real one, in the one heap.
+        ///
+        /// # Safety
+        ///
+        /// As in the real one.
+        pub unsafe fn arm(_gp: &'static G, _sched: &Sched, timer: *const Timer, when: Nanos) {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { heap().arm(timer, when) };
+        }
+
+        pub use arm as arm_parking;
 
         /// Counts, and readies threads of the model.
         #[derive(Debug, Default)]
@@ -147,8 +190,6 @@ pub mod proc {
             pub readied: usize,
             /// Only count them.
             pub dry: bool,
-            /// Where timers are armed anew.
-            pub timers: Option<&'static Timers>,
         }
 
         impl Firing {
@@ -167,9 +208,8 @@ pub mod proc {
             ///
             /// As in the real one.
             pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) {
-                let timers = self.timers.expect("a model that arms timers has a heap");
                 // SAFETY: the caller's promise.
-                let _ = unsafe { timers.arm(timer, when) };
+                let _ = unsafe { heap().arm(timer, when) };
             }
         }
     }

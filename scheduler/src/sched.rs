@@ -134,7 +134,7 @@ impl Sched {
 
     /// True once nothing runs any more; every M looks before it runs a goroutine.
     #[inline]
-    pub(crate) fn stopped(&self) -> bool {
+    pub fn stopped(&self) -> bool {
         // ORDERING: Acquire; what matters is that an M that goes to sleep sees it (`proc::shutdown`).
         self.state.load(Ordering::Acquire) == STOPPED
     }

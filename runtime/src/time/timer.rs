@@ -1,20 +1,33 @@
-//! [`Timer`]: one event in the future, which may be called off or put off.
+//! [`Timer`]: one event in the future, which may be called off or put off; [`after`].
 
 use super::after_func;
-use crate::global::sched_of;
-use gort_channel::{Receiver, Sender, channel};
-use gort_scheduler::proc::{getg, preempt_point, timers};
-use gort_scheduler::time::Firing;
-use gort_scheduler::time::clock::Nanos;
-use gort_scheduler::time::func::{Act, FuncTimer};
+use super::chan;
+use gort_channel::Receiver;
+use gort_scheduler::proc::preempt_point;
+use gort_scheduler::time::func::FuncTimer;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// One event in the future (Go's `time.Timer`): a value in a channel, or, from
+/// One event in the future (Go's `time.Timer`): the time in a channel, from [`Timer::new`], or, from
 /// [`after_func`](crate::time::after_func()), a call of a function.
+///
+/// Dropping one with a channel stops it, also for clones of its receiver. Dropping that of a function leaves it armed.
+///
+/// ```
+/// # use std::time::Duration;
+/// let timer = gort::time::Timer::new(Duration::from_millis(1));
+/// gort::select! {
+///     recv(timer.c()) -> at => assert!(at.is_some()),
+/// }
+/// ```
 pub struct Timer {
-    calls: Arc<dyn Calls>,
+    event: Event,
+}
+
+enum Event {
+    Chan(Receiver<Instant>),
+    Func(Arc<dyn Calls>),
 }
 
 /// A function timer, whatever it calls.
@@ -25,9 +38,7 @@ pub(super) trait Calls: Send + Sync {
 
 impl<F: FnMut() + Send + 'static> Calls for FuncTimer<after_func::Call<F>> {
     fn stop(self: Arc<Self>) -> bool {
-        let was = FuncTimer::stop(&self);
-        preempt_point();
-        was
+        FuncTimer::stop(&self)
     }
 
     fn reset(self: Arc<Self>, d: Duration) -> bool {
@@ -35,32 +46,108 @@ impl<F: FnMut() + Send + 'static> Calls for FuncTimer<after_func::Call<F>> {
     }
 }
 
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Timer>();
+};
+
 impl Timer {
-    pub(super) fn calls(calls: Arc<dyn Calls>) -> Timer {
-        Timer { calls }
+    /// A timer whose channel receives the time once, after `d` (Go's `time.NewTimer`): zero is at once, `Duration::MAX` never.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// let start = Instant::now();
+    /// let timer = gort::time::Timer::new(Duration::from_millis(1));
+    /// assert!(timer.c().recv().unwrap() >= start + Duration::from_millis(1));
+    /// ```
+    pub fn new(d: Duration) -> Timer {
+        Timer { event: Event::Chan(chan::once(d)) }
     }
 
-    /// Calls the timer off (Go's `Timer.Stop`). True if it was still to come.
+    pub(super) fn calls(calls: Arc<dyn Calls>) -> Timer {
+        Timer { event: Event::Func(calls) }
+    }
+
+    /// The channel. What comes out of it is the instant at which it was due, however late it is received. It is never closed; its
+    /// `len` and `cap` are 0.
+    ///
+    /// A timer of [`after_func`](crate::time::after_func()) has none: this is the nil channel then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let timer = gort::time::Timer::new(Duration::ZERO);
+    /// assert!(timer.c().try_recv().is_ok());
+    /// assert!(timer.c().try_recv().is_err(), "once");
+    /// ```
+    pub fn c(&self) -> &Receiver<Instant> {
+        static NIL: Receiver<Instant> = Receiver::nil();
+        match &self.event {
+            Event::Chan(c) => c,
+            Event::Func(_) => &NIL,
+        }
+    }
+
+    /// Calls the timer off (Go's `Timer.Stop`). True if it was still to come, or had come and was not received: nothing is received
+    /// after this.
     ///
     /// A function that is being called goes on.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let timer = gort::time::Timer::new(Duration::ZERO);
+    /// assert!(timer.stop(), "nobody has received it");
+    /// assert!(timer.c().try_recv().is_err());
+    /// assert!(!timer.stop());
+    /// ```
     pub fn stop(&self) -> bool {
-        self.calls.clone().stop()
+        let was = match &self.event {
+            Event::Chan(c) => gort_channel::timer::stop(c),
+            Event::Func(calls) => calls.clone().stop(),
+        };
+        preempt_point();
+        was
     }
 
-    /// Has the timer fire `d` from now (Go's `Timer.Reset`), whether it has fired or not. True if it was still to come.
+    /// Has the timer fire `d` from now (Go's `Timer.Reset`), whether it has fired or not. What was due before is not received any
+    /// more. True as for [`Timer::stop`].
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// let timer = gort::time::Timer::new(Duration::ZERO);
+    /// let start = Instant::now();
+    /// assert!(timer.reset(Duration::from_millis(1)));
+    /// assert!(timer.c().recv().unwrap() >= start + Duration::from_millis(1));
+    /// assert!(!timer.reset(Duration::MAX));
+    /// ```
     pub fn reset(&self, d: Duration) -> bool {
-        self.calls.clone().reset(d)
+        let was = match &self.event {
+            Event::Chan(c) => chan::reset(c, d),
+            Event::Func(calls) => calls.clone().reset(d),
+        };
+        preempt_point();
+        was
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Event::Chan(c) = &self.event {
+            gort_channel::timer::stop(c);
+        }
     }
 }
 
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer").finish_non_exhaustive()
+        match &self.event {
+            Event::Chan(c) => f.debug_struct("Timer").field("c", c).finish(),
+            Event::Func(_) => f.debug_struct("Timer").finish_non_exhaustive(),
+        }
     }
 }
 
 /// A channel that receives the time once, after `d` (Go's `time.After`). It is never closed; after `Duration::MAX`,
-/// which is for ever, nothing comes.
+/// which is for ever, nothing comes. Dropping the receiver frees the timer at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -72,38 +159,5 @@ impl fmt::Debug for Timer {
 /// assert!(late);
 /// ```
 pub fn after(d: Duration) -> Receiver<Instant> {
-    let (tx, rx) = channel(1);
-    let bell = Bell(Some(tx));
-    if d.is_zero() {
-        bell.ring();
-    } else {
-        let me = getg();
-        timers::arm_func(me, sched_of(me), &FuncTimer::new(bell), Nanos::now().after(d));
-    }
-    rx
-}
-
-/// The sending half of a channel that is never closed.
-struct Bell(Option<Sender<Instant>>);
-
-impl Bell {
-    fn ring(&self) {
-        if let Some(tx) = &self.0 {
-            let _ = tx.try_send(Instant::now());
-        }
-    }
-}
-
-impl Act for Bell {
-    fn act(timer: Arc<FuncTimer<Self>>, _firing: &mut Firing) {
-        timer.action().ring();
-    }
-}
-
-impl Drop for Bell {
-    fn drop(&mut self) {
-        if let Some(tx) = self.0.take() {
-            tx.leave_open();
-        }
-    }
+    chan::once(d)
 }

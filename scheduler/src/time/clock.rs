@@ -1,8 +1,9 @@
 //! The monotonic clock as one number (Go's `nanotime`).
 
 use crossbeam_utils::CachePadded;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A point of the system's monotonic clock, in nanoseconds. [`Nanos::NEVER`] lies after all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +18,9 @@ impl Nanos {
     pub fn now() -> Nanos {
         #[cfg(shuttle)]
         let now = crate::sync::shuttle::now();
-        #[cfg(not(shuttle))]
+        #[cfg(loom)]
+        let now = crate::model::now();
+        #[cfg(not(any(loom, shuttle)))]
         let now = {
             let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             // SAFETY: `ts` is a valid place for the answer, and this clock always exists.
@@ -75,9 +78,54 @@ impl Nanos {
     }
 }
 
-#[cfg(test)]
+/// One moment by the two clocks. That of `std`, whose numbers cannot be seen, was read first: so what it says later is never
+/// taken for earlier than it was, and a deadline in these numbers has not come before it has come in those.
+static BASE: OnceLock<(Instant, Nanos)> = OnceLock::new();
+
+fn base() -> (Instant, Nanos) {
+    *BASE.get_or_init(|| (Instant::now(), Nanos::now()))
+}
+
+impl Nanos {
+    /// The point that an [`Instant`] names, give or take what passed between two looks at the clock once.
+    #[inline]
+    pub fn of_instant(t: Instant) -> Nanos {
+        if cfg!(any(loom, shuttle)) {
+            return Nanos::now();
+        }
+        let (instant, nanos) = base();
+        match t.checked_duration_since(instant) {
+            Some(d) => nanos.after(d),
+            None => Nanos(nanos.0.saturating_sub(Nanos(0).after(instant - t).0)),
+        }
+    }
+
+    /// The other way round. Not for [`Nanos::NEVER`].
+    #[inline]
+    pub fn instant(self) -> Instant {
+        let (instant, nanos) = base();
+        if self >= nanos {
+            instant + Duration::from_nanos(self.0 - nanos.0)
+        } else {
+            instant - Duration::from_nanos(nanos.0 - self.0)
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instants_and_nanoseconds_are_the_same_clock() {
+        for _ in 0..1000 {
+            let (a, n, b) = (Instant::now(), Nanos::now(), Instant::now());
+            assert!(Nanos::of_instant(b) >= n, "a deadline would come too early");
+            assert_eq!(Nanos::of_instant(a).instant(), a);
+            let early = a - Duration::from_secs(1);
+            assert_eq!(Nanos::of_instant(early).instant(), early);
+        }
+    }
 
     #[test]
     fn adding_saturates_at_never() {
