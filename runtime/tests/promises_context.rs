@@ -1,5 +1,7 @@
 //! What the public API promises of `context`.
 
+#![allow(clippy::redundant_closure, reason = "clippy takes for a function what only derefs to one")]
+
 mod common;
 
 use common::{Ledger, Rng, at_each_size, eventually, on_both, until_parked};
