@@ -38,8 +38,11 @@ use crate::park::Wait;
 use crate::recv::{Received, recv_wait};
 use crate::waitq::{self, Sudog};
 use gort_scheduler::g::G;
+#[cfg(loom)]
+use gort_scheduler::model::Sched;
 use gort_scheduler::proc::timers::{arm, arm_parking};
 use gort_scheduler::proc::{current, getg};
+#[cfg(not(loom))]
 use gort_scheduler::sched::Sched;
 use gort_scheduler::sync::atomic::Ordering;
 use gort_scheduler::time::clock::Nanos;
@@ -172,26 +175,37 @@ impl TimerChan {
 
     /// Changes the setting; whether a value was there or to come.
     fn set(&self, c: &Hchan, setting: Option<(Nanos, u64)>) -> bool {
-        let gp = getg();
-        self.prepare(gp);
+        let me = current();
+        if me.is_none() {
+            self.prepare(getg());
+        }
         c.lock.lock();
         let was = self.active.replace(setting.is_some());
         let (when, period) = setting.unwrap_or((Nanos::NEVER, 0));
         self.when.set(when);
         self.period.set(period);
+        let served = if c.recvq.is_empty() { None } else { self.set_for_waiters(c) };
+        c.lock.unlock();
+        if let Some(sg) = served {
+            // SAFETY: dequeued and served by `set_for_waiters`.
+            unsafe { waitq::ready(me, sg) };
+        }
+        was
+    }
+
+    /// The setting has changed while somebody waits. Under the lock; who is served must be readied after it.
+    #[cold]
+    #[inline(never)]
+    fn set_for_waiters(&self, c: &Hchan) -> Option<*const Sudog> {
         self.disarm();
         // SAFETY: under the lock.
         let served = unsafe { self.serve(c) };
         if self.arms(c) {
+            let gp = getg();
             // SAFETY: the timer is disarmed before the channel goes (C3).
             unsafe { arm(gp, self.sched(gp), &raw const self.timer, self.when.get()) };
         }
-        c.lock.unlock();
-        if let Some(sg) = served {
-            // SAFETY: dequeued and served above.
-            unsafe { waitq::ready(current(), sg) };
-        }
-        was
+        served
     }
 }
 

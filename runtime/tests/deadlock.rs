@@ -4,12 +4,13 @@
 mod common;
 
 use common::child::{Ended, in_child};
-use gort::sync::WaitGroup;
+use common::until_parked;
+use gort::sync::{Condvar, Mutex, RwLock, WaitGroup};
 use gort::{Chan, Deadlock, Runtime, chan, go, select};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -123,6 +124,170 @@ fn a_wait_group_that_is_never_done_is_reported() {
         wg.add(1);
         wg.wait();
     });
+}
+
+#[test]
+fn a_mutex_that_is_locked_twice_is_reported() {
+    is_reported("a_mutex_that_is_locked_twice_is_reported", "sync.Mutex.Lock", || {
+        let m = Mutex::new(());
+        let _held = m.lock();
+        drop(m.lock());
+    });
+}
+
+#[test]
+fn reading_while_writing_is_reported() {
+    is_reported("reading_while_writing_is_reported", "sync.RWMutex.RLock", || {
+        let l = RwLock::new(());
+        let _held = l.write();
+        drop(l.read());
+    });
+}
+
+#[test]
+fn writing_while_reading_is_reported() {
+    is_reported("writing_while_reading_is_reported", "sync.RWMutex.Lock", || {
+        let l = RwLock::new(());
+        let _held = l.read();
+        drop(l.write());
+    });
+}
+
+#[test]
+fn writing_twice_is_reported() {
+    is_reported("writing_twice_is_reported", "sync.RWMutex.Lock", || {
+        let l = RwLock::new(());
+        let _held = l.write();
+        drop(l.write());
+    });
+}
+
+#[test]
+fn a_condition_that_nobody_changes_is_reported() {
+    is_reported("a_condition_that_nobody_changes_is_reported", "sync.Cond.Wait", || {
+        Condvar::new().wait(&mut Mutex::new(()).lock());
+    });
+}
+
+#[test]
+fn a_wait_with_a_deadline_is_no_deadlock() {
+    returns("a_wait_with_a_deadline_is_no_deadlock", || {
+        let (m, c) = (Mutex::new(()), Condvar::new());
+        let mut held = m.lock();
+        assert!(m.try_lock_for(A_WHILE).is_none());
+        assert!(c.wait_for(&mut held, A_WHILE).timed_out());
+    });
+}
+
+/// A goroutine begins something, sleeps until it is told to go on, and ends it. Meanwhile `waits` ends in a deadlock. Who
+/// comes to wait after that goes on when it is ended.
+fn passes_over(test: &str, begins_and_ends: fn(&Places, &Chan<()>), waits: fn(&Places), state: &str) {
+    in_child(test, &[], || {
+        for procs in [1, 2, 64] {
+            let rt = Runtime::builder().max_procs(procs).build().unwrap();
+            let places: &'static Places = Box::leak(Box::new(Places::new()));
+            let go_on = chan::<()>(0);
+            let dead = catch_unwind(AssertUnwindSafe(|| {
+                rt.run(|| {
+                    let go_on = go_on.clone();
+                    go!(move || begins_and_ends(places, &go_on));
+                    places.begun.recv();
+                    waits(places);
+                })
+            }));
+            let report = dead.unwrap_err().downcast_ref::<String>().unwrap().clone();
+            assert!(report.contains(&format!("[{state}]: \"main\"")), "{report}");
+            rt.run(|| {
+                let after = go!(move || waits(places));
+                until_parked(&after, state);
+                go_on.send(());
+                after.join().unwrap();
+            });
+        }
+    })
+    .with_status(0);
+}
+
+struct Places {
+    begun: Chan<()>,
+    mutex: Mutex<()>,
+    rwlock: RwLock<()>,
+    changed: Condvar,
+    wg: WaitGroup,
+}
+
+impl Places {
+    fn new() -> Places {
+        Places {
+            begun: chan(0),
+            mutex: Mutex::new(()),
+            rwlock: RwLock::new(()),
+            changed: Condvar::new(),
+            wg: WaitGroup::new(),
+        }
+    }
+
+    fn begin(&self) {
+        self.begun.send(());
+    }
+}
+
+#[test]
+fn a_mutex_passes_over_the_abandoned() {
+    let holds = |p: &Places, go_on: &Chan<()>| {
+        let _held = p.mutex.lock();
+        p.begin();
+        go_on.recv();
+    };
+    let waits = |p: &Places| drop(p.mutex.lock());
+    passes_over("a_mutex_passes_over_the_abandoned", holds, waits, "sync.Mutex.Lock");
+}
+
+#[test]
+fn readers_pass_over_the_abandoned() {
+    let holds = |p: &Places, go_on: &Chan<()>| {
+        let _held = p.rwlock.write();
+        p.begin();
+        go_on.recv();
+    };
+    let waits = |p: &Places| drop(p.rwlock.read());
+    passes_over("readers_pass_over_the_abandoned", holds, waits, "sync.RWMutex.RLock");
+}
+
+#[test]
+fn writers_pass_over_the_abandoned() {
+    let holds = |p: &Places, go_on: &Chan<()>| {
+        let held = p.rwlock.read();
+        p.begin();
+        go_on.recv();
+        drop(held);
+    };
+    // The second one waits behind the first, which waits for readers.
+    let waits = |p: &Places| drop(p.rwlock.write());
+    passes_over("writers_pass_over_the_abandoned", holds, waits, "sync.RWMutex.Lock");
+}
+
+#[test]
+fn a_notification_passes_over_the_abandoned() {
+    let notifies = |p: &Places, go_on: &Chan<()>| {
+        p.begin();
+        go_on.recv();
+        assert!(p.changed.notify_one());
+    };
+    let waits = |p: &Places| p.changed.wait(&mut p.mutex.lock());
+    passes_over("a_notification_passes_over_the_abandoned", notifies, waits, "sync.Cond.Wait");
+}
+
+#[test]
+fn a_wait_group_passes_over_the_abandoned() {
+    let counts = |p: &Places, go_on: &Chan<()>| {
+        p.wg.add(1);
+        p.begin();
+        go_on.recv();
+        p.wg.done();
+    };
+    let waits = |p: &Places| p.wg.wait();
+    passes_over("a_wait_group_passes_over_the_abandoned", counts, waits, "sync.WaitGroup.Wait");
 }
 
 #[test]
@@ -296,7 +461,8 @@ fn a_thread_that_blocks_unannounced_is_no_deadlock() {
 #[test]
 fn a_waker_that_a_thread_holds_is_no_deadlock() {
     returns("a_waker_that_a_thread_holds_is_no_deadlock", || {
-        let (waker, woken) = (Arc::new(Mutex::new(None::<Waker>)), Arc::new(AtomicBool::new(false)));
+        let (waker, woken) =
+            (Arc::new(std::sync::Mutex::new(None::<Waker>)), Arc::new(AtomicBool::new(false)));
         let holder = {
             let (waker, woken) = (waker.clone(), woken.clone());
             thread::spawn(move || {

@@ -6,6 +6,8 @@
 //! `WithValueChecksKey`, `InvalidDerivedFail`: a missing key or parent does not compile. `Allocs`: Go's limits are about Go's
 //! allocator. `DeadlineExceededSupportsTimeout` and `...IsNetError`: about Go's `net.Error`.
 
+#![allow(clippy::redundant_closure, reason = "clippy takes for a function what only derefs to one")]
+
 mod common;
 
 use common::{Rng, at_each_size, on_both};

@@ -4,7 +4,8 @@ mod common;
 
 use common::{at_each_size, on_both};
 use gort::time::{self, Ticker, Timer, after_func};
-use gort::{Receiver, RecvTimeoutError, Select, TryRecvError, select, select_biased};
+use gort::{GoroutineId, Receiver, RecvTimeoutError, Select, TryRecvError, select, select_biased};
+use gort_scheduler::proc::goroutines;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -97,6 +98,12 @@ fn timers_of_a_runtime_that_ends_never_fire_and_are_freed() {
         assert!(!timer.stop());
         drop(timer);
         assert_eq!(Arc::strong_count(&kept), 1);
+    }
+}
+
+fn until_it_waits(id: GoroutineId) {
+    while !goroutines().iter().any(|g| g.id == id && g.state == "chan receive") {
+        gort::yield_now();
     }
 }
 
@@ -217,8 +224,7 @@ fn of_many_receivers_one_has_the_value_and_the_first_comes_first() {
                     assert!(c.recv().is_some());
                     tx.send(i).unwrap();
                 });
-                // Until it waits.
-                time::sleep(MS);
+                until_it_waits(h.id());
                 h
             })
             .collect();

@@ -8,7 +8,8 @@
 //! ```text
 //!   an M without work                              who has armed a timer that is now the first
 //!   1. first deadline: none -> sleeps elsewhere    a. stores the first deadline
-//!   2. slot: null -> me; taken -> sleeps elsewhere b. fence(SeqCst)
+//!   2. slot: null -> me; taken -> b. to d., and    b. fence(SeqCst)
+//!      sleeps elsewhere
 //!   3. until := first deadline; fence(SeqCst)      c. slot null: wakes an M by the handshake of `idle`,
 //!   4. the first deadline again: earlier -> 3.        which comes to 1. if it finds nothing to run
 //!   5. sleeps until then, or leaves:               d. else: the deadline is before its until -> wakes it
@@ -23,11 +24,16 @@
 //! leaves for another reason gets a P, or leaves a due timer to those who have all of them, and who look at the timers
 //! after they have given one up; the fence in 6 is for its look at the idle Ps, against theirs at the slot.
 //!
+//! The first deadline is that of all heaps; each heap's is a word of its own, with a handshake of its own.
+//!
+//! An armer may put b. to d. off as long as it is awake with a P (`proc::timers`). It does them when it has found something to
+//! run, or in its step 2: there they are all M's duty, so that nobody need know who has armed what.
+//!
 //! K2: An M that was in the slot is taken out either by itself or by a waker that gives it a P ([`Keeper::take`]): both
 //! exchange. `until` belongs to the M, not to the slot: an M that was taken out and does not know it yet must not
 //! change its successor's.
 //!
-//! **Rejected**: a timer per P and sleeping Ms that each know their own (a wake-up per P where one is enough); sysmon
+//! **Rejected**: sleeping Ms that each keep the heap of the P that they had last (a wake-up per P where one is enough); sysmon
 //! as the keeper (a second thread to be woken between a deadline and its goroutine).
 //!
 //! Checked by the models in `tests/loom_keeper.rs`, which run [`Keeper::keep`] itself.
@@ -67,39 +73,57 @@ impl<M: Watch + 'static> Keeper<M> {
     }
 
     /// Keeps the clock, unless there is no need. `first` is the first deadline; `over` says for a first deadline
-    /// whether it is time to leave; `sleep` sleeps until it or a wake-up.
+    /// whether it is time to leave; `sleep` sleeps until it or a wake-up; `wake` wakes another keeper, which would be too late.
     pub fn keep(
         &self,
         me: &'static M,
         first: impl Fn() -> Nanos,
         over: impl Fn(Nanos) -> bool,
         sleep: impl Fn(Nanos),
+        wake: impl Fn(&'static M),
     ) -> Kept {
-        while first() != Nanos::NEVER && self.enter(me) {
-            loop {
-                let when = first();
-                me.until().store(when.0, Ordering::Relaxed);
-                // ORDERING: pairs with the fence in `armed` (K1).
-                fence(Ordering::SeqCst);
-                if first() < when {
-                    continue;
-                }
-                if when == Nanos::NEVER || over(when) {
-                    if !self.leave(me) {
-                        return Kept::Taken;
-                    }
-                    if when == Nanos::NEVER {
-                        break;
-                    }
-                    return Kept::Over;
-                }
-                sleep(when);
-                if !self.has(me) {
-                    return Kept::Taken;
+        loop {
+            while first() != Nanos::NEVER && self.enter(me) {
+                if let Some(kept) = self.keep_in_slot(me, &first, &over, &sleep) {
+                    return kept;
                 }
             }
+            match self.armed(&first) {
+                Armed::NoKeeper => continue,
+                Armed::TooLate(other) => wake(other),
+                Armed::Kept => {}
+            }
+            return Kept::Nothing;
         }
-        Kept::Nothing
+    }
+
+    /// Steps 3 to 6. `None`: it has left because there was no timer.
+    fn keep_in_slot(
+        &self,
+        me: &'static M,
+        first: impl Fn() -> Nanos,
+        over: impl Fn(Nanos) -> bool,
+        sleep: impl Fn(Nanos),
+    ) -> Option<Kept> {
+        loop {
+            let when = first();
+            me.until().store(when.0, Ordering::Relaxed);
+            // ORDERING: pairs with the fence in `armed` (K1).
+            fence(Ordering::SeqCst);
+            if first() < when {
+                continue;
+            }
+            if when == Nanos::NEVER || over(when) {
+                if !self.leave(me) {
+                    return Some(Kept::Taken);
+                }
+                return (when != Nanos::NEVER).then_some(Kept::Over);
+            }
+            sleep(when);
+            if !self.has(me) {
+                return Some(Kept::Taken);
+            }
+        }
     }
 
     /// True if the caller is now the keeper.
@@ -138,7 +162,7 @@ impl<M: Watch + 'static> Keeper<M> {
         unsafe { self.m.load(Ordering::Acquire).as_ref() }
     }
 
-    /// A timer has become the first one, and `first` been stored.
+    /// A timer may have become the first one, and `first` been stored.
     pub fn armed(&self, first: impl Fn() -> Nanos) -> Armed<M> {
         // ORDERING: pairs with the fence in `keep` (K1).
         fence(Ordering::SeqCst);

@@ -29,16 +29,25 @@ pub fn set_starved(starved: bool) {
     STARVED.store(starved, std::sync::atomic::Ordering::Relaxed);
 }
 
-/// The time, as a model has set it: nothing that others could come between.
-static NOW: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+impl Sched {
+    /// Never.
+    pub fn stopped(&self) -> bool {
+        false
+    }
+}
+
+std::thread_local! {
+    /// The time, as a model has set it: nothing that others could come between. All threads of a model are one of the system's.
+    static NOW: Cell<u64> = const { Cell::new(1) };
+}
 
 /// Makes it this late.
 pub fn set_now(nanos: u64) {
-    NOW.store(nanos, std::sync::atomic::Ordering::Relaxed);
+    NOW.set(nanos);
 }
 
 pub(crate) fn now() -> u64 {
-    NOW.load(std::sync::atomic::Ordering::Relaxed)
+    NOW.get()
 }
 
 loom::thread_local! {
@@ -149,8 +158,30 @@ pub mod proc {
     /// What a timer that fires may do.
     pub mod timers {
         use crate::g::G;
+        use crate::model::Sched;
         use crate::time::clock::Nanos;
         use crate::time::{Timer, Timers};
+
+        loom::lazy_static! {
+            static ref HEAP: &'static Timers = Timers::make();
+        }
+
+        /// The one heap of a model's scheduler.
+        pub fn heap() -> &'static Timers {
+            *HEAP
+        }
+
+        /// As in the real one, in the one heap.
+        ///
+        /// # Safety
+        ///
+        /// As in the real one.
+        pub unsafe fn arm(_gp: &'static G, _sched: &Sched, timer: *const Timer, when: Nanos) {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { heap().arm(timer, when) };
+        }
+
+        pub use arm as arm_parking;
 
         /// Counts, and readies threads of the model.
         #[derive(Debug, Default)]
@@ -159,8 +190,6 @@ pub mod proc {
             pub readied: usize,
             /// Only count them.
             pub dry: bool,
-            /// Where timers are armed anew.
-            pub timers: Option<&'static Timers>,
         }
 
         impl Firing {
@@ -179,9 +208,8 @@ pub mod proc {
             ///
             /// As in the real one.
             pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) {
-                let timers = self.timers.expect("a model that arms timers has a heap");
                 // SAFETY: the caller's promise.
-                let _ = unsafe { timers.arm(timer, when) };
+                let _ = unsafe { heap().arm(timer, when) };
             }
         }
     }
@@ -219,13 +247,19 @@ pub mod sleep {
     loom::lazy_static! {
         /// The one timer of a model: the G that it wakes.
         static ref ARMED: Mutex<Option<&'static G>> = Mutex::new(None);
-        /// The model has called [`expire`].
-        static ref EXPIRED: AtomicBool = AtomicBool::new(false);
+        /// The model has called [`pass`].
+        static ref PASSED: AtomicBool = AtomicBool::new(false);
     }
 
-    /// True if the deadline has come.
-    pub fn expired() -> bool {
-        EXPIRED.load(Ordering::Relaxed)
+    /// True if the deadline has passed.
+    pub fn passed() -> bool {
+        PASSED.load(Ordering::Relaxed)
+    }
+
+    /// The deadline passes: it ends the wait that there is, and those that begin from now on. True as for [`expire`].
+    pub fn pass() -> bool {
+        PASSED.store(true, Ordering::Relaxed);
+        expire()
     }
 
     struct TimedPark {
@@ -257,14 +291,20 @@ pub mod sleep {
         // SAFETY: the parked frame.
         let (commit, lock) =
             unsafe { ((*park.cast::<TimedPark>()).commit, (*park.cast::<TimedPark>()).lock) };
-        *ARMED.lock().unwrap() = Some(gp);
+        let mut armed = ARMED.lock().unwrap();
+        *armed = Some(gp);
+        if passed() && gp.win_select() {
+            *armed = None;
+            // SAFETY: winning the select is the right to ready it.
+            unsafe { super::proc::goready(gp) };
+        }
+        drop(armed);
         // SAFETY: as the caller of `gopark_until` promised.
         commit.is_none_or(|f| unsafe { f(gp, lock) })
     }
 
     /// The deadline: what `Timers::run_due` does when a timer is armed. True if it ended the wait.
     pub fn expire() -> bool {
-        EXPIRED.store(true, Ordering::Relaxed);
         let mut armed = ARMED.lock().unwrap();
         let won = armed.take().filter(|gp| gp.win_select());
         drop(armed);

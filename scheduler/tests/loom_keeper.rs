@@ -29,9 +29,10 @@ struct Beds {
     morning: bool,
 }
 
+/// With two heaps, of which the first deadlines are.
 struct Sched {
     keeper: Keeper<M>,
-    first: AtomicU64,
+    firsts: [AtomicU64; 2],
     beds: Mutex<Beds>,
     bell: Condvar,
 }
@@ -40,28 +41,33 @@ impl Sched {
     fn new(first: u64) -> Arc<Sched> {
         Arc::new(Sched {
             keeper: Keeper::new(),
-            first: AtomicU64::new(first),
+            firsts: [AtomicU64::new(first), AtomicU64::new(Nanos::NEVER.0)],
             beds: Mutex::new(Beds::default()),
             bell: Condvar::new(),
         })
     }
 
     fn first(&self) -> Nanos {
-        Nanos(self.first.load(Ordering::Acquire))
+        self.firsts.iter().map(|first| Nanos(first.load(Ordering::Acquire))).min().unwrap()
     }
 
-    /// As `Sched::timer_is_first`; the caller falls asleep itself afterwards, and so is the M that would be woken.
+    /// As `Sched::timer_is_first`, in the second heap; the caller falls asleep itself afterwards, and so is the M that would be woken.
     fn arm(&self, when: u64) {
-        self.first.store(when, Ordering::Release);
+        self.arm_untold(when);
         if let Armed::TooLate(mp) = self.keeper.armed(|| self.first()) {
             self.beds.lock().unwrap().signalled[mp.me] = true;
             self.bell.notify_all();
         }
     }
 
-    /// A timer is taken out of the heap, which tells nobody.
+    /// A timer is armed by one that looks for work next.
+    fn arm_untold(&self, when: u64) {
+        self.firsts[1].store(when, Ordering::Release);
+    }
+
+    /// A timer is taken out of the first heap, which tells nobody.
     fn disarm(&self) {
-        self.first.store(Nanos::NEVER.0, Ordering::Release);
+        self.firsts[0].store(Nanos::NEVER.0, Ordering::Release);
     }
 
     fn rest(&self, me: usize) {
@@ -78,7 +84,12 @@ impl Sched {
     /// As `find_runnable`'s `sleep`.
     fn fall_asleep(&self, mp: &'static M, over: impl Fn(Nanos) -> bool) -> Kept {
         let morning = || self.beds.lock().unwrap().morning;
-        let kept = self.keeper.keep(mp, || self.first(), |w| morning() || over(w), |_| self.rest(mp.me));
+        let wake = |other: &M| {
+            self.beds.lock().unwrap().signalled[other.me] = true;
+            self.bell.notify_all();
+        };
+        let first = || self.first();
+        let kept = self.keeper.keep(mp, first, |w| morning() || over(w), |_| self.rest(mp.me), wake);
         if kept == Kept::Nothing && !morning() {
             self.rest(mp.me);
         }
@@ -150,6 +161,16 @@ fn an_earlier_timer_wakes_the_keeper() {
 }
 
 #[test]
+fn who_arms_a_timer_and_tells_nobody_keeps_it_before_it_sleeps() {
+    two_fall_asleep(Nanos::NEVER.0, |sched| sched.arm_untold(100));
+}
+
+#[test]
+fn who_finds_a_keeper_tells_it_of_what_it_has_armed_before_it_sleeps() {
+    two_fall_asleep(100, |sched| sched.arm_untold(50));
+}
+
+#[test]
 fn a_due_timer_finds_the_p_that_was_given_up_meanwhile() {
     check(|| {
         let sched = Sched::new(50);
@@ -159,7 +180,7 @@ fn a_due_timer_finds_the_p_that_was_given_up_meanwhile() {
         let due = {
             let (sched, idle, mp) = (sched.clone(), idle.clone(), m(0));
             thread::spawn(move || {
-                let kept = sched.keeper.keep(mp, || sched.first(), |_| true, |_| ());
+                let kept = sched.keeper.keep(mp, || sched.first(), |_| true, |_| (), |_| ());
                 (kept == Kept::Over).then(|| idle.get_p()).flatten().is_some()
             })
         };
@@ -186,7 +207,7 @@ fn a_keeper_is_taken_once() {
         let keeper = {
             let sched = sched.clone();
             let mp = m(0);
-            thread::spawn(move || sched.keeper.keep(mp, || sched.first(), |_| true, |_| ()))
+            thread::spawn(move || sched.keeper.keep(mp, || sched.first(), |_| true, |_| (), |_| ()))
         };
         let taken = sched.keeper.take().is_some();
         let kept = keeper.join().unwrap();

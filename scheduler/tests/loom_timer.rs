@@ -10,6 +10,13 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
+/// Three threads and many locks: bounded.
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
 fn dry() -> Firing {
     Firing { dry: true, ..Firing::default() }
 }
@@ -63,7 +70,7 @@ fn fire(timers: &'static Timers, now: u64) -> thread::JoinHandle<()> {
 
 #[test]
 fn a_stop_or_a_firing_has_the_timer_and_never_both() {
-    loom::model(|| {
+    check(|| {
         let timers = Timers::make();
         let (acted, timer) = count();
         assert_eq!(timer.arm(timers, Nanos(1)), (false, Put::First));
@@ -83,7 +90,7 @@ fn a_stop_or_a_firing_has_the_timer_and_never_both() {
 
 #[test]
 fn a_reset_against_a_firing_says_whether_it_came_first() {
-    loom::model(|| {
+    check(|| {
         let (here, there) = (Timers::make(), Timers::make());
         let (acted, timer) = count();
         assert_eq!(timer.arm(here, Nanos(1)), (false, Put::First));

@@ -326,27 +326,13 @@ pub(super) fn wait_for_p(sched: &'static Sched, mp: &'static M) -> Option<&'stat
 fn keep_the_clock(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
     let due = |when| when <= Nanos::now();
     let called = || !mp.home.is_empty();
-    let first = || sched.first_timer();
-    let kept = loop {
-        let kept = sched.keeper.keep(
-            mp,
-            first,
-            |when| due(when) || called() || sched.stopped(),
-            |when| _ = mp.note.sleep_until(when),
-        );
-        if kept != Kept::Nothing {
-            break kept;
-        }
-        // The keeper may not know yet of what was armed here.
-        match sched.keeper.armed(first) {
-            Armed::Kept => break kept,
-            Armed::TooLate(other) => {
-                other.note.wakeup();
-                break kept;
-            }
-            Armed::NoKeeper => {}
-        }
-    };
+    let kept = sched.keeper.keep(
+        mp,
+        || sched.first_timer(),
+        |when| due(when) || called() || sched.stopped(),
+        |when| _ = mp.note.sleep_until(when),
+        |other| other.note.wakeup(),
+    );
     match kept {
         Kept::Nothing => None,
         Kept::Over if called() => wait_for_p(sched, mp),

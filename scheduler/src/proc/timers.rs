@@ -142,7 +142,7 @@ pub(super) fn pay(sched: &'static Sched, pp: &'static P) {
 /// As for [`Timers::arm`]; `gp` is that goroutine, which this M ran last.
 pub unsafe fn arm_parked(gp: &'static G, sched: &'static Sched, timer: *const Timer, when: Nanos) {
     let pp = getm(gp).try_p();
-    let timers = pp.map_or_else(|| any_heap(sched, gp.cheaprand_below(usize::MAX)), |pp| pp.timers);
+    let timers = pp.map_or_else(|| any_heap(sched, gp.cheaprand_below(sched.max_procs())), |pp| pp.timers);
     // SAFETY: the caller's promise.
     let put = unsafe { timers.arm(timer, when) };
     owe(sched, pp, put);

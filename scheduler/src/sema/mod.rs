@@ -17,8 +17,8 @@
 //! the lock looks at the word and, if somebody waits, takes the bucket's lock. Between the two stands a full fence on both
 //! sides, so one of them sees the other.
 //!
-//! S2: **A wake-up reaches somebody.** A wait can be over before its waker comes (a deadline), or void (`proc::deadlock`).
-//! Whoever dequeues passes over these, and whoever finds nobody puts that into the word before it opens the bucket. So
+//! S2: **A wake-up reaches somebody.** A wait can be over before its waker comes (a deadline), or void (`proc::deadlock`), or
+//! its goroutine abandoned with its scheduler. Whoever dequeues passes over these, and whoever finds nobody puts that into the word before it opens the bucket. So
 //! nothing is handed to one who has left.
 //!
 //! S3: **A waiter that leaves by itself** (a deadline) does so under the bucket's lock, and corrects the word.
@@ -92,15 +92,17 @@ fn mix(addr: *const ()) -> u64 {
     x ^ (x >> 29)
 }
 
-/// The queue of an address, its bucket locked (Go's `rootFor`). Opened when this is dropped.
-pub(crate) struct Queue {
+/// The queue of an address, its bucket locked (Go's `rootFor`). Opened when this is dropped. While it lives no other bucket is
+/// locked, nobody is readied and no user code runs.
+pub struct Queue {
     bucket: &'static Bucket,
     key: u64,
 }
 
 /// A wait that was taken out of a queue. It must be readied, when no bucket is locked.
 #[must_use]
-pub(crate) struct Dequeued {
+#[derive(Debug)]
+pub struct Dequeued {
     /// `None`: it is still awake, and finds out by itself.
     sg: Option<&'static Sudog>,
     /// Nobody waits behind it.
@@ -108,16 +110,23 @@ pub(crate) struct Dequeued {
 }
 
 /// The deadline has ended a wait, which is in no queue any more.
-pub(crate) struct Left {
+#[derive(Debug)]
+pub struct Left {
     /// The queue, its bucket locked.
     pub queue: Queue,
     /// It was still in the queue. If not, somebody who looked for one to wake has passed it over.
     pub was_queued: bool,
 }
 
-/// The queue of an address.
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+/// Locks the queue of an address, which is only a name: nothing there is looked at.
 #[inline]
-pub(crate) fn root_for<T>(addr: *const T) -> Queue {
+pub fn root_for<T>(addr: *const T) -> Queue {
     let key = mix(addr.cast());
     let bucket = &SEMTABLE[key as usize % BUCKETS];
     bucket.lock.lock();

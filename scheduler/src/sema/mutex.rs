@@ -446,7 +446,7 @@ fn late(deadline: Nanos) -> bool {
 /// As the model has it.
 #[cfg(loom)]
 fn late(_deadline: Nanos) -> bool {
-    crate::model::sleep::expired()
+    crate::model::sleep::passed()
 }
 
 /// As the model has it.

@@ -162,7 +162,7 @@ impl SemaRoot {
                 let alone = (*sg).next.get() == sg;
                 unlink_head(link, sg);
                 // One that may end otherwise may have done so, and not come here yet to leave.
-                if !(*sg).claimed || (*sg).g.win_select() {
+                if !never_runs_again((*sg).g) && (!(*sg).claimed || (*sg).g.win_select()) {
                     return Some((&*sg, alone));
                 }
             }
@@ -214,6 +214,16 @@ impl SemaRoot {
             (*link).set(head);
         }
     }
+}
+
+/// True if it was abandoned with its scheduler (`proc::shutdown`).
+#[inline]
+fn never_runs_again(gp: &'static G) -> bool {
+    #[cfg(not(loom))]
+    let stopped = gp.sched().is_some_and(crate::sched::Sched::stopped);
+    #[cfg(loom)]
+    let (_, stopped) = (gp, false);
+    stopped
 }
 
 /// Takes a head out of the tree, its ring with it: the place goes to some leaf below, whose key leads there as well.
@@ -299,5 +309,159 @@ unsafe fn unlink_inner(sg: *const Sudog) {
         (*prev).next.set(next);
         (*next).prev.set(prev);
         (*sg).linked.set(false);
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::g::G;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, VecDeque};
+
+    fn waiting(claimed: bool) -> &'static Sudog {
+        let gp: &'static G = Box::leak(Box::new(G::new()));
+        gp.begin_select();
+        Sudog::in_g(gp, claimed, true)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Enqueue {
+            key: usize,
+            front: bool,
+        },
+        Dequeue {
+            key: usize,
+        },
+        /// The deadline of some wait comes, and then it leaves, or is passed over before it can.
+        Leave {
+            nth: usize,
+            late: bool,
+        },
+        Rekey {
+            from: usize,
+            to: usize,
+        },
+    }
+
+    /// Keys that differ in the first bit, in the last, and in between; more than there are waits in a ring, and fewer.
+    fn keys() -> Vec<u64> {
+        let mut keys = vec![0, 1, 2, 3, u64::MAX, u64::MAX - 1, 1 << 63, 1 << 62, 3 << 62];
+        keys.extend((0..40).map(|i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).skip(1));
+        keys
+    }
+
+    fn ops() -> impl Strategy<Value = Vec<Op>> {
+        let n = keys().len();
+        let op = prop_oneof![
+            5 => (0..n, any::<bool>()).prop_map(|(key, front)| Op::Enqueue { key, front }),
+            3 => (0..n).prop_map(|key| Op::Dequeue { key }),
+            2 => (any::<prop::sample::Index>(), any::<bool>())
+                .prop_map(|(nth, late)| Op::Leave { nth: nth.index(1 << 20), late }),
+            1 => (0..n, 0..n).prop_map(|(from, to)| Op::Rekey { from, to }),
+        ];
+        // Few keys at a time, so that rings get long.
+        (1..n).prop_flat_map(move |few| {
+            vec(op.clone(), 0..200).prop_map(move |mut ops| {
+                for op in &mut ops {
+                    match op {
+                        Op::Enqueue { key, .. } | Op::Dequeue { key } => *key %= few,
+                        Op::Rekey { from, to } => {
+                            *from %= few;
+                            *to %= few;
+                        }
+                        Op::Leave { .. } => {}
+                    }
+                }
+                ops
+            })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 5 } else { 500 }))]
+
+        #[test]
+        fn each_key_is_a_queue_of_its_own(ops in ops()) {
+            let keys = keys();
+            let mut root = SemaRoot::new();
+            let mut model: BTreeMap<u64, VecDeque<&'static Sudog>> = BTreeMap::new();
+            // SAFETY: one thread, which stands for the lock; sudogs are leaked.
+            unsafe {
+                for op in ops {
+                    match op {
+                        Op::Enqueue { key, front } => {
+                            let sg = waiting(true);
+                            root.enqueue(sg, keys[key], front);
+                            let ring = model.entry(keys[key]).or_default();
+                            if front { ring.push_front(sg) } else { ring.push_back(sg) }
+                        }
+                        Op::Dequeue { key } => {
+                            let ring = model.entry(keys[key]).or_default();
+                            // What cannot be won is passed over.
+                            while ring.front().is_some_and(|sg| !sg.g.win_select()) {
+                                ring.pop_front();
+                            }
+                            let want = ring.pop_front();
+                            if let Some(want) = want {
+                                // Give it back, for the root to win it.
+                                want.g.begin_select();
+                            }
+                            let got = root.dequeue(keys[key]);
+                            prop_assert_eq!(got.map(|(sg, _)| ptr::from_ref(sg)), want.map(ptr::from_ref));
+                            if let Some((sg, last)) = got {
+                                prop_assert_eq!(last, ring.is_empty());
+                                prop_assert!(!sg.is_linked());
+                            }
+                        }
+                        Op::Leave { nth, late } => {
+                            let all: Vec<_> = model.values().flatten().copied().collect();
+                            if all.is_empty() { continue }
+                            let sg = all[nth % all.len()];
+                            sg.g.win_select();
+                            if !late {
+                                prop_assert!(root.remove(sg));
+                                prop_assert!(!root.remove(sg), "it is out");
+                                model.values_mut().for_each(|ring| ring.retain(|other| !ptr::eq(*other, sg)));
+                            }
+                        }
+                        Op::Rekey { from, to } => {
+                            if root.is_empty(keys[to]) {
+                                root.rekey(keys[from], keys[to]);
+                                let ring = model.remove(&keys[from]).unwrap_or_default();
+                                model.insert(keys[to], ring);
+                            }
+                        }
+                    }
+                    for &key in &keys {
+                        prop_assert_eq!(root.is_empty(key), model.get(&key).is_none_or(VecDeque::is_empty));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_of_many_addresses_is_shallow() {
+        unsafe fn depth(sg: *const Sudog) -> usize {
+            if sg.is_null() {
+                return 0;
+            }
+            // SAFETY: in the root of the test.
+            unsafe { 1 + depth((*sg).child[0].get()).max(depth((*sg).child[1].get())) }
+        }
+        let mut root = SemaRoot::new();
+        let n = 1 << 12;
+        for i in 0..n {
+            // Addresses as an allocator gives them.
+            let key = crate::sema::mix(ptr::without_provenance(0x7f00_0000_0000 + i * 48));
+            // SAFETY: one thread, which stands for the lock; sudogs are leaked.
+            unsafe { root.enqueue(waiting(false), key, false) };
+        }
+        // SAFETY: as above.
+        let depth = unsafe { depth(root.top.get()) };
+        assert!(depth <= 40, "{n} addresses are {depth} deep");
     }
 }

@@ -1,0 +1,238 @@
+//! What the public API promises of `Semaphore` and `ErrGroup`, beyond what Go's tests ask.
+
+mod common;
+
+use common::{Rng, at_each_size, eventually, on_both, panic_message, until_parked};
+use gort::context::{background, with_cancel, with_timeout};
+use gort::sync::{ErrGroup, Semaphore};
+use gort::{chan, go, no_suspend, scope, yield_now};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn there_are_never_more_holders_than_permits() {
+    on_both(|| {
+        static SEM: Semaphore = Semaphore::new(5);
+        let (held, rounds) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = |seed: u64| {
+            let mut rng = Rng(seed);
+            for _ in 0..200 {
+                let k = 1 + rng.below(5);
+                match rng.below(4) {
+                    0 if !SEM.try_acquire(k) => continue,
+                    1 if !SEM.acquire_timeout(k, Duration::from_micros(rng.below(300) as u64)) => continue,
+                    2 => {
+                        let (ctx, cancel) =
+                            with_timeout(&background(), Duration::from_micros(rng.below(300) as u64));
+                        let got = SEM.acquire_context(&ctx, k);
+                        cancel();
+                        if got.is_err() {
+                            continue;
+                        }
+                    }
+                    3 => SEM.acquire(k),
+                    _ => {}
+                }
+                assert!(held.fetch_add(k, SeqCst) + k <= 5);
+                if rng.below(2) == 0 {
+                    yield_now();
+                }
+                held.fetch_sub(k, SeqCst);
+                rounds.fetch_add(1, SeqCst);
+                SEM.release(k);
+            }
+        };
+        scope(|s| {
+            (0..8).for_each(|n| _ = s.go(move || work(n)));
+            gort::blocking(|| {
+                thread::scope(|s| (8..10).for_each(|n| _ = s.spawn(move || work(n))));
+            });
+        });
+        // No permit was lost or doubled, by whatever way the waits ended.
+        assert_eq!(SEM.available(), 5);
+        assert!(rounds.load(SeqCst) > 0);
+    });
+}
+
+#[test]
+fn first_come_first_served() {
+    on_both(|| {
+        let (sem, order) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let waiting: Vec<_> = (0..20)
+            .map(|n| {
+                let (sem, order) = (sem.clone(), order.clone());
+                let k = 1 + n % 3;
+                let h = go(move || {
+                    sem.acquire(k);
+                    order.lock().unwrap().push(n);
+                });
+                until_parked(&h, "chan receive");
+                (h, k)
+            })
+            .collect();
+        for (n, (h, k)) in waiting.into_iter().enumerate() {
+            // Not enough is not enough for anybody.
+            sem.release(k - 1);
+            assert!(!sem.try_acquire(1) || k == 1, "it has overtaken");
+            assert_eq!(order.lock().unwrap().len(), n);
+            sem.release(1);
+            h.join().unwrap();
+        }
+        assert!(order.lock().unwrap().iter().copied().eq(0..20));
+        assert_eq!(sem.available(), 0);
+    });
+}
+
+#[test]
+fn a_request_for_more_than_there_is_waits_until_there_is() {
+    on_both(|| {
+        let sem = Arc::new(Semaphore::new(1));
+        let large = go({
+            let sem = sem.clone();
+            move || sem.acquire(3)
+        });
+        until_parked(&large, "chan receive");
+        assert!(!sem.try_acquire(1), "it has overtaken");
+        sem.release(2);
+        large.join().unwrap();
+        assert_eq!(sem.available(), 0);
+    });
+}
+
+#[test]
+fn who_gives_up_blocks_nobody_and_takes_nothing() {
+    on_both(|| {
+        let sem = Arc::new(Semaphore::new(1));
+        let (ctx, cancel) = with_cancel(&background());
+        let gives_up = go({
+            let sem = sem.clone();
+            move || sem.acquire_context(&ctx, 2)
+        });
+        until_parked(&gives_up, "select");
+        let behind = go({
+            let sem = sem.clone();
+            move || sem.acquire(1)
+        });
+        until_parked(&behind, "chan receive");
+        cancel();
+        behind.join().unwrap();
+        assert!(gives_up.join().unwrap().is_err());
+        assert!(!sem.acquire_timeout(1, Duration::from_millis(1)));
+        sem.release(1);
+        assert!(sem.acquire_timeout(1, Duration::ZERO) && sem.available() == 0);
+    });
+}
+
+#[test]
+fn who_must_not_be_suspended_leaves_the_queue() {
+    at_each_size(|| {
+        let sem = Semaphore::new(1);
+        let refused = catch_unwind(AssertUnwindSafe(|| {
+            let _guard = no_suspend();
+            sem.acquire(2);
+        }));
+        assert!(refused.is_err());
+        assert!(sem.try_acquire(1));
+    });
+}
+
+#[test]
+fn a_guard_gives_its_permits_back() {
+    on_both(|| {
+        let sem = Semaphore::new(3);
+        let guard = sem.acquire_guard(2);
+        assert_eq!((sem.available(), sem.try_acquire(2)), (1, false));
+        drop(guard);
+        assert_eq!(
+            panic_message(|| {
+                let _guard = sem.acquire_guard(3);
+                panic!("with a guard")
+            }),
+            "with a guard"
+        );
+        assert_eq!(sem.available(), 3);
+    });
+}
+
+#[test]
+fn a_group_gives_its_first_error_and_cancels_by_it() {
+    on_both(|| {
+        let (group, ctx) = ErrGroup::with_context(&background());
+        for n in 0..10 {
+            let done = ctx.done();
+            group.go(move || {
+                if n == 5 {
+                    return Err(n);
+                }
+                done.recv();
+                Err(100)
+            });
+        }
+        assert_eq!(group.wait(), Err(5));
+        assert!(ctx.err().is_some());
+    });
+}
+
+#[test]
+fn a_group_may_start_more_from_within() {
+    on_both(|| {
+        let (group, count) = (ErrGroup::<()>::new(), Arc::new(AtomicUsize::new(0)));
+        fn tree(group: &ErrGroup<()>, count: &Arc<AtomicUsize>, depth: u32) {
+            let (own, theirs) = (group.clone(), count.clone());
+            group.go(move || {
+                theirs.fetch_add(1, SeqCst);
+                if depth > 0 {
+                    tree(&own, &theirs, depth - 1);
+                    tree(&own, &theirs, depth - 1);
+                }
+                Ok(())
+            });
+        }
+        tree(&group, &count, 6);
+        assert_eq!(group.wait(), Ok(()));
+        assert_eq!(count.load(SeqCst), 127);
+    });
+}
+
+#[test]
+fn a_limit_is_not_changed_while_goroutines_run() {
+    on_both(|| {
+        let (group, ch) = (ErrGroup::<()>::new(), chan::<()>(0));
+        group.set_limit(3);
+        for _ in 0..2 {
+            let ch = ch.clone();
+            group.go(move || {
+                ch.recv();
+                Ok(())
+            });
+        }
+        let message = panic_message(|| group.set_limit(5));
+        assert_eq!(message, "errgroup: modify limit while 2 goroutines in the group are still active");
+        ch.close();
+        group.wait().unwrap();
+        group.set_limit(5);
+    });
+}
+
+#[test]
+fn a_panic_cancels_and_comes_out_of_wait_when_all_have_ended() {
+    on_both(|| {
+        let (group, ctx) = ErrGroup::<u8>::with_context(&background());
+        let ended = Arc::new(AtomicUsize::new(0));
+        for _ in 0..5 {
+            let (done, ended) = (ctx.done(), ended.clone());
+            group.go(move || {
+                done.recv();
+                ended.fetch_add(1, SeqCst);
+                Ok(())
+            });
+        }
+        group.go(|| panic!("as expected"));
+        assert_eq!(panic_message(|| group.wait()), "as expected");
+        assert_eq!(ended.load(SeqCst), 5);
+        eventually("it is done", || ctx.err().is_some());
+    });
+}
