@@ -302,13 +302,15 @@ fn a_hundred_thousand_goroutines_at_as_many_mutexes() {
         let n = 100_000;
         let locks: Arc<Vec<Mutex<usize>>> = Arc::new((0..n).map(Mutex::new).collect());
         let held: Vec<_> = locks.iter().map(|m| m.lock()).collect();
-        let wg = WaitGroup::new();
+        let (wg, begun) = (WaitGroup::new(), Arc::new(AtomicUsize::new(0)));
         for i in 0..n {
-            let locks = locks.clone();
-            wg.go(move || *locks[i].lock() += 1);
+            let (locks, begun) = (locks.clone(), begun.clone());
+            wg.go(move || {
+                begun.fetch_add(1, SeqCst);
+                *locks[i].lock() += 1;
+            });
         }
-        // The last one waits, and on the way most others have come to.
-        eventually("all wait", || locks[n - 1].try_lock().is_none());
+        eventually("all have begun", || begun.load(SeqCst) == n);
         drop(held);
         wg.wait();
         assert!(locks.iter().enumerate().all(|(i, m)| *m.lock() == i + 1));

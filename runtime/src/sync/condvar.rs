@@ -63,7 +63,6 @@ pub struct RawCondvar(NotifyList);
 // SAFETY: who waits is in the queue before the mutex is opened, and has it again when the wait returns (`sema::notify`). A wait
 // panics before it opens the mutex or not at all.
 unsafe impl lock_api::RawCondvar for RawCondvar {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the trait's way of saying `const fn new`")]
     const INIT: RawCondvar = RawCondvar(NotifyList::new());
 
     type RawMutex = RawMutex;

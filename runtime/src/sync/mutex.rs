@@ -80,7 +80,6 @@ pub struct RawMutex(pub(super) sema::Mutex);
 // a thread; the guard is bound to its goroutine all the same, as std's. Locking panics before it has taken the lock, and
 // unlocking does not panic.
 unsafe impl lock_api::RawMutex for RawMutex {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the trait's way of saying `const fn new`")]
     const INIT: RawMutex = RawMutex(sema::Mutex::new());
 
     type Guard = GuardNoSend;

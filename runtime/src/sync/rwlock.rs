@@ -91,7 +91,6 @@ pub struct RawRwLock(sema::RWMutex);
 // the next writer. Nothing in it belongs to a thread; guards are bound to their goroutines all the same, as std's.
 // Locking panics before it has taken the lock, and unlocking does not panic.
 unsafe impl lock_api::RawRwLock for RawRwLock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the trait's way of saying `const fn new`")]
     const INIT: RawRwLock = RawRwLock(sema::RWMutex::new());
 
     type SharedGuard = GuardNoSend;

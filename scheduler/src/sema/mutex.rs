@@ -5,7 +5,7 @@
 //! - **Normal mode.** Who comes and finds the lock open takes it, whoever waits. Waiters are woken first come, first served, but
 //!   a woken one competes with those who come, and, if it loses, waits again, in front. So a lock goes on being
 //!   taken while a waiter is on its way from its sleep.
-//! - **Starving mode** ([`STARVING`]), from when a waiter has lost after waiting for a millisecond: unlocking hands the lock to the
+//! - **Starving mode** (`STARVING`), from when a waiter has lost after waiting for a millisecond: unlocking hands the lock to the
 //!   first waiter without opening it. Over when that one has not waited for so long, or nobody else waits.
 //!
 //! | flag | says | set by | cleared by |
@@ -42,7 +42,7 @@
 //! it is a load, a store and a load as long as the lock has never been contended, or not for a while: step 2 is then the half
 //! of [`membarrier`] that costs nothing, and the first waiter pays for the other half in b, a system call, when it sets
 //! `CONTENDED`. From then on unlocking makes a real fence, and waiters pay none but their own, until the lock was
-//! opened [`CALM`] times with nobody waiting. So a contended lock calls the kernel once in a while and not at every park, which
+//! opened many times (`CALM`) with nobody waiting. So a contended lock calls the kernel once in a while and not at every park, which
 //! would interrupt every core of the process each time.
 //!
 //! An opener that read 0 of `flags` before they were set, and has not got beyond 1 yet, loads them once more in 3: after
@@ -93,7 +93,7 @@ const STARVATION_NANOS: u64 = 1_000_000;
 
 /// So often a lock was opened with nobody waiting before it counts as uncontended again. Often enough that the barrier of
 /// its next contention is nothing beside them.
-const CALM: u8 = if cfg!(loom) { 1 } else { 255 };
+const CALM: u8 = if cfg!(loom) { 1 } else { 200 };
 
 /// A mutual exclusion lock, over no data of its own; see the module. Any goroutine or thread may unlock it.
 ///

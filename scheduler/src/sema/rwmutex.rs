@@ -223,8 +223,8 @@ impl RWMutex {
         if !self.w.lock_for(deadline, WaitReason::SyncRWMutexLock) {
             return false;
         }
-        // ORDERING: Acquire, pairs with the Release of the readers that have gone.
-        self.word.fetch_or(WRITER, Ordering::Acquire) < READER || self.lock_slow(deadline)
+        // ORDERING: Acquire, pairs with the Release of the readers that have gone. WRITER is not set, since we have `w`.
+        self.word.fetch_add(WRITER, Ordering::Acquire) < READER || self.lock_slow(deadline)
     }
 
     /// Takes the lock for writing if nobody has it.

@@ -159,3 +159,35 @@ impl WaitGroup {
         );
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn message(f: impl FnOnce()) -> String {
+        let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("a panic");
+        payload
+            .downcast_ref::<&str>()
+            .map(|s| (*s).to_owned())
+            .or(payload.downcast_ref::<String>().cloned())
+            .unwrap()
+    }
+
+    #[test]
+    fn adding_to_zero_while_somebody_waits_is_misuse() {
+        // As it is between the last count and the wake-up of the one who waits.
+        let wg = WaitGroup { state: AtomicU64::new(1) };
+        assert_eq!(message(|| wg.add(1)), MISUSE);
+    }
+
+    #[test]
+    fn who_wakes_notices_it_too_and_leaves_the_group_as_new() {
+        let wg = WaitGroup { state: AtomicU64::new((1 << 32) | 1) };
+        // What `add` found, and what somebody has added since.
+        let (old, new) = ((1 << 32) | 1, 1);
+        assert_eq!(message(|| wg.add_slow(old, new, -1)), MISUSE);
+        assert_eq!(wg.state.load(Ordering::Relaxed), 0);
+        wg.wait();
+    }
+}
