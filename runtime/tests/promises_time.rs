@@ -8,6 +8,7 @@ use gort::{GoroutineId, Receiver, RecvTimeoutError, Select, TryRecvError, select
 use gort_scheduler::proc::goroutines;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -422,4 +423,36 @@ fn many_timers_fire_once_each() {
 #[ignore = "a million; run in an optimised build"]
 fn a_million_timers_fire_once_each() {
     common::at_size(2, || many(1_000_000, Duration::from_secs(4)));
+}
+
+#[test]
+fn a_time_limit_drops_the_future_and_a_future_that_ends_stops_the_timer() {
+    on_both(|| {
+        let ledger = common::Ledger::default();
+        let token = ledger.token();
+        let never = async move {
+            let _token = token;
+            std::future::pending::<()>().await
+        };
+        let start = Instant::now();
+        assert!(time::timeout(2 * MS, never).is_err());
+        assert!(start.elapsed() >= 2 * MS);
+        ledger.assert_settled();
+        // One that another goroutine ends.
+        let (tx, rx) = gort::channel(1);
+        let mut polled = false;
+        let once = std::future::poll_fn(move |cx| {
+            if std::mem::replace(&mut polled, true) {
+                return Poll::Ready(5);
+            }
+            tx.send(cx.waker().clone()).unwrap();
+            Poll::Pending
+        });
+        let h = gort::go!(move || {
+            let waker: Waker = rx.recv().unwrap();
+            waker.wake();
+        });
+        assert_eq!(time::timeout(LONG, once), Ok(5));
+        h.join().unwrap();
+    });
 }

@@ -8,9 +8,11 @@ mod after_func;
 mod chan;
 mod sleep;
 mod ticker;
+mod timeout;
 mod timer;
 
 pub use after_func::after_func;
 pub use sleep::sleep;
 pub use ticker::{Ticker, tick};
+pub use timeout::{Elapsed, timeout};
 pub use timer::{Timer, after};
