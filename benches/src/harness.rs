@@ -241,3 +241,55 @@ fn migrates_from_env() -> bool {
 pub fn procs_from_env() -> usize {
     env::var("GORT_MAXPROCS").ok().and_then(|v| v.trim().parse().ok()).filter(|&n| n > 0).unwrap_or(2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+    static GOROUTINES: AtomicUsize = AtomicUsize::new(0);
+
+    #[test]
+    fn goroutines_share_the_operations() {
+        let row = Row::new("shared", "", |b| {
+            b.run_parallel_by(5, |share| {
+                GOROUTINES.fetch_add(1, Ordering::Relaxed);
+                OPERATIONS.fetch_add(share.count() as u64, Ordering::Relaxed);
+            });
+        });
+        let runner = Runner::new(2);
+        for n in [1, 2, 1000, 12_345] {
+            OPERATIONS.store(0, Ordering::Relaxed);
+            GOROUTINES.store(0, Ordering::Relaxed);
+            runner.run(&row, n);
+            assert_eq!(OPERATIONS.load(Ordering::Relaxed), n);
+            assert_eq!(GOROUTINES.load(Ordering::Relaxed), 10);
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_ps_that_it_wants() {
+        let row = Row::new("on_3", "", |b| {
+            assert_eq!(gort::max_procs(), 3);
+            b.reset_timer();
+        });
+        Runner::new(2).run(&row.on_ps(3), 1);
+    }
+
+    #[test]
+    fn what_is_reported_counts() {
+        let row = Row::new("late", "", |b| b.report(4711.0)).lateness();
+        assert_eq!(Runner::new(2).measure(&row, Duration::ZERO), 4711.0);
+        assert!(!row.runs_on(1));
+    }
+
+    #[test]
+    fn a_time_is_one_of_an_operation() {
+        let pause = |b: &Bench| (0..b.n).for_each(|_| gort::time::sleep(Duration::from_micros(100)));
+        let row = Row::new("pause", "", pause).batch(10);
+        let nanos = Runner::new(1).measure(&row, Duration::from_millis(20));
+        assert!(nanos >= 100_000.0, "{nanos}");
+        assert!(Runner::new(1).run(&row, 1) >= Duration::from_micros(100));
+    }
+}

@@ -69,3 +69,42 @@ fn opaque(mut n: usize) -> usize {
     unsafe { asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
     n
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::Runner;
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    fn rows() -> impl Iterator<Item = &'static Row> {
+        PACKAGES.iter().flat_map(Package::rows)
+    }
+
+    #[test]
+    fn each_row_has_a_name_of_its_own() {
+        let names: HashSet<&str> = rows().map(|row| row.name).collect();
+        assert_eq!(names.len(), rows().count());
+        let go: HashSet<(&str, &str)> =
+            PACKAGES.iter().flat_map(|p| p.rows().map(move |row| (p.name, row.go))).collect();
+        assert_eq!(go.len(), rows().count());
+    }
+
+    #[test]
+    fn every_row_measures_something() {
+        for procs in [1, 2] {
+            let runner = Runner::new(procs);
+            for row in rows().filter(|row| row.runs_on(procs)) {
+                let nanos = runner.measure(row, Duration::from_micros(10));
+                assert!(nanos > 0.0, "{} with {procs} Ps: {nanos}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_survive_work() {
+        assert_eq!(double_and_halve(7, 100), 7);
+        assert_eq!(double_and_halve(-7, 100), -7);
+        assert_eq!(double_and_halve(isize::MAX, 1), -1);
+    }
+}

@@ -44,9 +44,12 @@ impl Options {
         Ok(())
     }
 
-    /// Whether the row of that name is to be measured.
+    /// Whether the row of that name is to be measured. It may have its package before it: `sync/mutex_spin`.
     pub fn wants(&self, row: &str) -> bool {
-        self.parts.is_empty() || self.parts.iter().any(|part| row.contains(part))
+        let name = row.rsplit('/').next().unwrap_or(row);
+        let is_of =
+            |part: &String| if part.contains('/') { row.starts_with(part) } else { name.contains(part) };
+        self.parts.is_empty() || self.parts.iter().any(is_of)
     }
 
     /// Those of the rows that are to be measured: at least one.
@@ -108,6 +111,15 @@ mod tests {
         assert!(options.wants("chan_sync_work") && options.wants("select_nonblock"));
         assert!(!options.wants("chan_sem"));
         assert!(parse(&[]).unwrap().wants("chan_sem"));
+    }
+
+    #[test]
+    fn a_part_with_a_slash_is_a_beginning() {
+        let options = parse(&["sync/", "time/after"]).unwrap();
+        assert!(options.wants("sync/mutex") && options.wants("time/after_func_1000"));
+        assert!(!options.wants("runtime/chan_sync") && !options.wants("time/simultaneous_after_func_1000"));
+        let options = parse(&["sync"]).unwrap();
+        assert!(options.wants("runtime/chan_sync") && !options.wants("sync/mutex"));
     }
 
     #[test]

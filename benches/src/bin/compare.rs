@@ -19,7 +19,8 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: compare [OPTIONS] [PART-OF-A-NAME]...
 
-Runs the rows whose name, as in sync/mutex_spin, contains one of the parts; without any, all.
+Runs the rows whose name contains one of the parts, or, with its package, begins with it: `sync/` is all of sync.
+Without any, all.
 
   --quick           3 rounds instead of 5
   --benchtime MS    time for each measurement, 200 by default
