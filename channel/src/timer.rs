@@ -240,6 +240,7 @@ unsafe fn pin(timer: *const Timer) {
 unsafe fn unpin(c: NonNull<Hchan>) {
     // SAFETY: the caller's part keeps it alive until here.
     unsafe {
+        c.as_ref().assert_alive();
         // ORDERING: as in `counted`.
         if c.as_ref().sides.fetch_sub(1, Ordering::AcqRel) == 1 {
             Hchan::free(c);
