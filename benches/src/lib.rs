@@ -54,11 +54,11 @@ pub fn local_work(n: usize) {
 
 /// Work that does have a result in Go's benchmarks: `n` times the number is doubled and halved.
 #[inline]
-pub fn double_and_halve(mut foo: isize, n: usize) -> isize {
+pub fn double_and_halve(mut number: isize, n: usize) -> isize {
     for _ in 0..n {
-        foo = opaque(foo.wrapping_mul(2) as usize) as isize / 2;
+        number = opaque(number.wrapping_mul(2) as usize) as isize / 2;
     }
-    foo
+    number
 }
 
 /// The same number, but the compiler does not know. Unlike `black_box`, which takes it through memory, it stays in

@@ -298,18 +298,18 @@ fn rwmutex(b: &Bench, work: usize, write_ratio: isize) {
     // Go's compiler does not know it either where it divides by it.
     let write_ratio = black_box(write_ratio);
     b.run_parallel(|share| {
-        let mut foo = 0;
+        let mut number = 0;
         for () in share {
-            foo += 1;
-            if foo % write_ratio == 0 {
+            number += 1;
+            if number % write_ratio == 0 {
                 drop(rwm.write());
             } else {
                 let reader = rwm.read();
-                foo = double_and_halve(foo, work);
+                number = double_and_halve(number, work);
                 drop(reader);
             }
         }
-        black_box(foo);
+        black_box(number);
     });
 }
 
