@@ -32,7 +32,9 @@ use gort_scheduler::proc::getg;
 use gort_scheduler::sync::SpinLock;
 use gort_scheduler::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use gort_scheduler::time::clock::Nanos;
-use std::alloc::{Layout, alloc, dealloc};
+#[cfg(not(loom))]
+use std::alloc::dealloc;
+use std::alloc::{Layout, alloc};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::time::Instant;
@@ -68,6 +70,9 @@ pub struct Hchan {
     layout: Layout,
     #[cfg(any(loom, shuttle))]
     order: usize,
+    /// In a model the memory stays, so that a late look at it is seen ([`Hchan::assert_alive`]).
+    #[cfg(loom)]
+    freed: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Debug for Hchan {
@@ -146,6 +151,8 @@ impl Hchan {
                 sides: AtomicU32::new(sides),
                 timed,
                 layout,
+                #[cfg(loom)]
+                freed: std::sync::atomic::AtomicBool::new(false),
                 #[cfg(any(loom, shuttle))]
                 order: {
                     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
@@ -162,12 +169,26 @@ impl Hchan {
     ///
     /// It came from [`Hchan::makechan`], and nobody uses it any more.
     pub unsafe fn free(c: NonNull<Hchan>) {
+        #[cfg(loom)]
+        // SAFETY: the caller's promise.
+        unsafe {
+            c.as_ref().assert_alive();
+            c.as_ref().freed.store(true, Ordering::Relaxed);
+        }
+        #[cfg(not(loom))]
         // SAFETY: the caller's promise; an Hchan owns nothing but its own memory.
         unsafe {
             let layout = c.as_ref().layout;
             ptr::drop_in_place(c.as_ptr());
             dealloc(c.as_ptr().cast(), layout);
         }
+    }
+
+    /// In a model: panics if the channel has been freed.
+    #[inline]
+    pub(crate) fn assert_alive(&self) {
+        #[cfg(loom)]
+        assert!(!self.freed.load(Ordering::Relaxed), "the channel was freed while somebody had it");
     }
 
     /// The place of this channel in the order in which several are locked: its address.

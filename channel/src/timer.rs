@@ -1,7 +1,7 @@
 //! Timer channels: channels that receive the time when it has come (Go 1.23's, whose `time.go` has `blockTimerChan`,
 //! `unblockTimerChan`, `maybeRunChan`).
 //!
-//! A timer channel has no buffer and no senders. In the buffer's place lies a [`TimerChan`], which says from **when** on a value
+//! A timer channel has no buffer and no senders. In the place of the buffer lies a `TimerChan`, which says from **when** on a value
 //! is there; it is made when it is received. So what was not received needs no clearing away: a stop or a reset changes
 //! `when`, and that is all there is of an older setting. A value is the instant at which it was due.
 //!
@@ -240,6 +240,7 @@ unsafe fn pin(timer: *const Timer) {
 unsafe fn unpin(c: NonNull<Hchan>) {
     // SAFETY: the caller's part keeps it alive until here.
     unsafe {
+        c.as_ref().assert_alive();
         // ORDERING: as in `counted`.
         if c.as_ref().sides.fetch_sub(1, Ordering::AcqRel) == 1 {
             Hchan::free(c);

@@ -9,11 +9,12 @@ use std::time::Duration;
 /// Far more than any example needs; only a hang takes that long.
 const LIMIT: Duration = Duration::from_secs(120);
 
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     env!("CARGO_BIN_EXE_close_many_senders"),
     env!("CARGO_BIN_EXE_close_moderator"),
     env!("CARGO_BIN_EXE_close_one_sender"),
     env!("CARGO_BIN_EXE_embed"),
+    env!("CARGO_BIN_EXE_first_answer"),
     MILLION,
     env!("CARGO_BIN_EXE_ping_pong"),
     env!("CARGO_BIN_EXE_prime_sieve"),
@@ -143,6 +144,17 @@ fn ping_pong_tells_the_time_of_a_round() {
     let line = last(&mut lines);
     let nanos = line.strip_prefix("1000 rounds, ").and_then(|l| l.strip_suffix(" ns per round"));
     assert!(nanos.is_some_and(|n| n.parse::<u64>().is_ok()), "{line:?}");
+}
+
+#[test]
+fn the_first_answer_stops_the_others() {
+    let program = env!("CARGO_BIN_EXE_first_answer");
+    // Whatever the machine is doing, one of them is first.
+    let found = lines(program, &["--deadline=60000", "--replicas=100", "--fastest=1"]);
+    assert!(found[0].starts_with("replica ") && found[0].ends_with(" was the first of 100"), "{found:?}");
+    assert_eq!(found[1], "99 stopped without an answer");
+    let late = lines(program, &["--deadline=1", "--replicas=3", "--fastest=60000"]);
+    assert_eq!(late, ["nobody answered: context deadline exceeded", "3 stopped without an answer"]);
 }
 
 #[test]

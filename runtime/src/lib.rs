@@ -1,6 +1,11 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![doc = include_str!("../README.md")]
 
+/// The phrase book's code runs as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/phrase-book.md")]
+struct PhraseBook;
+
 mod block_on;
 mod builder;
 pub mod context;

@@ -600,14 +600,17 @@ fn what_goes_on_in_a_runtime_that_was_dropped_is_no_deadlock() {
     in_child("what_goes_on_in_a_runtime_that_was_dropped_is_no_deadlock", &[], || {
         let rt = Runtime::builder().build().unwrap();
         let ch = chan(0);
+        let (begun, has_begun) = std::sync::mpsc::channel();
         rt.go({
             let ch = ch.clone();
             move || {
+                begun.send(()).unwrap();
                 thread::sleep(A_WHILE);
                 ch.send(1);
             }
         });
-        thread::sleep(Duration::from_millis(20));
+        // One that had not started would be dropped with its runtime.
+        has_begun.recv().unwrap();
         drop(rt);
         assert_eq!(gort::run(|| ch.recv()), Some(1));
     })

@@ -244,13 +244,15 @@ fn a_ticker_keeps_its_phase_and_drops_what_a_slow_receiver_missed() {
         let period = 3 * MS;
         let ticker = Ticker::new(period);
         let first = ticker.c().recv().unwrap();
+        let received = Instant::now();
         time::sleep(4 * period);
+        let back = Instant::now();
         let (late, next) = (ticker.c().recv().unwrap(), ticker.c().recv().unwrap());
         for t in [late, next] {
             assert_eq!((t - first).as_nanos() % period.as_nanos(), 0);
         }
-        assert_eq!(late, first + period, "the first one missed is there");
-        assert!(next >= first + 5 * period, "and then those missed are over");
+        assert!(late > first && late <= received + period, "the first one missed is there");
+        assert!(next > back, "and then those missed are over");
     });
 }
 

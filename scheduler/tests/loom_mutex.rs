@@ -148,6 +148,35 @@ fn one_who_gives_up_is_handed_no_lock() {
 }
 
 #[test]
+fn one_who_is_woken_and_comes_too_late_passes_it_on() {
+    check(2, || {
+        let counted = Counted::new();
+        counted.lock.lock();
+        let timed = {
+            let counted = counted.clone();
+            thread::spawn(move || {
+                let got = counted.lock.lock_until(SOME_TIME);
+                if got {
+                    counted.lock.unlock();
+                }
+            })
+        };
+        let other = {
+            let counted = counted.clone();
+            thread::spawn(move || counted.times(1))
+        };
+        counted.lock.unlock();
+        // Before the one who was woken, if there was one.
+        counted.lock.lock();
+        sleep::pass();
+        counted.lock.unlock();
+        timed.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(counted.count(), 1);
+    });
+}
+
+#[test]
 fn a_deadline_against_an_unlock() {
     check(4, || {
         let counted = Counted::new();

@@ -111,35 +111,68 @@ fn addresses_do_not_meet_though_their_bucket_does() {
 #[test]
 fn readying_all_readies_those_who_were_there_and_no_other() {
     check(|| {
-        let place = Arc::new(AtomicUsize::new(0));
-        let woken = Arc::new(AtomicUsize::new(0));
+        let came = Arc::new(AtomicUsize::new(0));
+        let park = |came: &AtomicUsize, deadline| {
+            let queue = root_for(came);
+            came.store(came.load(Relaxed) + 1, Relaxed);
+            // SAFETY: the caller's G, in no other wait.
+            unsafe { queue.park(getg(), false, deadline, WaitReason::Zero).is_ok() }
+        };
+        let waiters: Vec<_> = [true, false]
+            .into_iter()
+            .map(|comes_again| {
+                let came = came.clone();
+                thread::spawn(move || {
+                    assert!(park(&came, Nanos::NEVER));
+                    // While the other one is still to be readied, perhaps.
+                    assert!(!comes_again || !park(&came, SOME_TIME), "readied with those before");
+                })
+            })
+            .collect();
+        let queue = loop {
+            let queue = root_for(&*came);
+            if came.load(Relaxed) >= 2 {
+                break queue;
+            }
+            drop(queue);
+            thread::yield_now();
+        };
+        let mut counted = 0;
+        queue.ready_all(0, |n| counted += n);
+        assert_eq!(counted, 2);
+        sleep::pass();
+        waiters.into_iter().for_each(|t| t.join().unwrap());
+    });
+}
+
+#[test]
+fn readying_all_passes_over_one_whose_deadline_has_come() {
+    check(|| {
+        let came = Arc::new(AtomicUsize::new(0));
         let waiters: Vec<_> = [SOME_TIME, Nanos::NEVER]
             .into_iter()
             .map(|deadline| {
-                let (place, woken) = (place.clone(), woken.clone());
+                let came = came.clone();
                 thread::spawn(move || {
-                    let queue = root_for(&*place);
-                    place.store(place.load(Relaxed) + 1, Relaxed);
+                    let queue = root_for(&*came);
+                    came.store(came.load(Relaxed) + 1, Relaxed);
                     // SAFETY: the caller's G, in no other wait.
-                    if unsafe { queue.park(getg(), false, deadline, WaitReason::Zero) }.is_ok() {
-                        woken.fetch_add(1, Relaxed);
-                    }
+                    unsafe { queue.park(getg(), false, deadline, WaitReason::Zero).is_ok() }
                 })
             })
             .collect();
         sleep::pass();
         let mut counted = 0;
-        let (mut came, mut all) = (0, 0);
-        while came < 2 {
-            let queue = root_for(&*place);
-            came = place.load(Relaxed);
+        loop {
+            let queue = root_for(&*came);
+            let all = came.load(Relaxed) == 2;
             queue.ready_all(0, |n| counted += n);
-            all += 1;
-            if came < 2 {
-                thread::yield_now();
+            if all {
+                break;
             }
+            thread::yield_now();
         }
-        waiters.into_iter().for_each(|t| t.join().unwrap());
-        assert!(all > 0 && counted == woken.load(Relaxed), "{counted} were told, {woken:?} woke up");
+        let woken = waiters.into_iter().map(|t| usize::from(t.join().unwrap())).sum::<usize>();
+        assert_eq!(counted, woken);
     });
 }

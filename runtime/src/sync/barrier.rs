@@ -44,6 +44,11 @@ enum Come {
     Refused,
 }
 
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Barrier>();
+};
+
 impl UnwindSafe for Barrier {}
 impl RefUnwindSafe for Barrier {}
 

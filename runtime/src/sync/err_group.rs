@@ -40,6 +40,11 @@ struct State<E> {
     panic: Option<Box<dyn Any + Send>>,
 }
 
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<ErrGroup<u8>>();
+};
+
 // A panic leaves it as it is: no code of others runs under its lock.
 impl<E> UnwindSafe for ErrGroup<E> {}
 impl<E> RefUnwindSafe for ErrGroup<E> {}

@@ -24,6 +24,11 @@ pub struct LazyLock<T, F = fn() -> T> {
     init: Spinning<Option<F>>,
 }
 
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<LazyLock<u8>>();
+};
+
 // A function that panics leaves it poisoned, and without a value for ever.
 impl<T: UnwindSafe, F: UnwindSafe> UnwindSafe for LazyLock<T, F> {}
 impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}

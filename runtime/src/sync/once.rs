@@ -21,6 +21,11 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// ```
 pub struct Once(once::Once);
 
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Once>();
+};
+
 // A function that panics leaves it poisoned, which is how the next one learns of it.
 impl UnwindSafe for Once {}
 impl RefUnwindSafe for Once {}

@@ -27,6 +27,11 @@ pub struct OnceLock<T> {
     value: sync::OnceLock<T>,
 }
 
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<OnceLock<u8>>();
+};
+
 // A function that panics leaves the place as it was: empty.
 impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}

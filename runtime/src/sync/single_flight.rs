@@ -86,6 +86,11 @@ impl Panicked {
     }
 }
 
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<SingleFlight<u8, std::cell::Cell<u8>>>();
+};
+
 // What panics is a call, which leaves the table.
 impl<K, V> UnwindSafe for SingleFlight<K, V> {}
 impl<K, V> RefUnwindSafe for SingleFlight<K, V> {}

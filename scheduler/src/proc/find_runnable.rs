@@ -156,10 +156,11 @@ fn home_and_local(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Opti
 fn home(sched: &'static Sched, mp: &'static M) -> Option<Found> {
     loop {
         let (gp, inherit) = mp.home.take()?;
-        // What an earlier scheduler of this M left is abandoned, and stays as it is.
         if gp.0.runs_on(sched) {
             return Some(Found { gp, inherit });
         }
+        // From an earlier scheduler of this M.
+        shutdown::leave_behind(gp);
     }
 }
 
@@ -373,9 +374,8 @@ pub(super) fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinn
         mp.set_p(None);
         wake::release_p(sched, pp);
     }
-    // What is left here is abandoned.
-    while mp.home.take().is_some() {}
-    while mp.locked.take().is_some() {}
+    std::iter::from_fn(|| mp.home.take().or_else(|| mp.locked.take()))
+        .for_each(|(gp, _)| shutdown::leave_behind(gp));
     mp.nhome.set(0);
     // The thread of a goroutine that had it for itself, and is abandoned now, may be in an odd state.
     if !mp.lockedg.replace(ptr::null()).is_null() {

@@ -18,8 +18,8 @@
 use super::find_runnable::{Found, leave, wait_for_p};
 use super::handoffp::{handoffp, has_work};
 use super::park::{getg, getm};
-use super::procresize;
 use super::schedule::acquirep;
+use super::{procresize, shutdown};
 use crate::config::Migration;
 use crate::g::G;
 use crate::home::Home;
@@ -146,12 +146,14 @@ fn pass_p_on(sched: &'static Sched, mp: &'static M) {
     }
 }
 
-/// The next one; what an earlier scheduler of this M left is abandoned.
+/// The next one.
 fn take(sched: &'static Sched, queue: &Home<Gp>) -> Option<(Gp, bool)> {
     loop {
         let (gp, inherit) = queue.take()?;
         if gp.0.runs_on(sched) {
             return Some((gp, inherit));
         }
+        // From an earlier scheduler of this M.
+        shutdown::leave_behind(gp);
     }
 }

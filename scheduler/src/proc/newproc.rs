@@ -24,7 +24,7 @@
 use super::deadlock::{begin_wait, may_ready};
 use super::park::{getg, preempt_check, systemstack};
 use super::pin;
-use super::wake::{HeldP, inject, ready_from_g0, runqput};
+use super::wake::{HeldP, inject_new, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
 use crate::g::{BodyVtable, Bound, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
 use crate::gpool;
@@ -212,7 +212,7 @@ where
         }
         None => {
             sched.spawned_outside.fetch_add(1, Ordering::Release);
-            inject(sched, Gp(gp));
+            inject_new(sched, Gp(gp));
         }
     }
     Goroutine { gp, result: PhantomData }

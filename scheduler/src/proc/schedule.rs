@@ -3,7 +3,7 @@
 use super::find_runnable::{Found, find_runnable, global_before_yielder};
 use super::waiting::commit_park;
 use super::wake::{give_p, inject, put, start_new_m, stays};
-use super::{locked, newproc, sysmon};
+use super::{locked, newproc, shutdown, sysmon};
 use crate::config::Migration;
 use crate::g::{G, Phase, Status, casgstatus};
 use crate::m::{Errand, M};
@@ -31,8 +31,14 @@ pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
     }
     mp.sched.set(None);
     sched.ms.lock().retain(|other| *other != mp);
+    // Relaxed: published by the next, without which nobody frees the scheduler.
+    sched.visitors.fetch_add(1, Ordering::Relaxed);
+    // ORDERING: AcqRel: whoever is the last sees what the others did.
+    if sched.attached.fetch_sub(1, Ordering::AcqRel) == 1 && sched.stopped() {
+        shutdown::none_is_left(sched);
+    }
     // ORDERING: Release: whoever frees the scheduler after this sees that the M is through with it.
-    sched.attached.fetch_sub(1, Ordering::Release);
+    sched.visitors.fetch_sub(1, Ordering::Release);
 }
 
 /// An M from the pool takes the name of the scheduler that it serves.

@@ -12,8 +12,8 @@
 //! them after it has stored `STOPPED`. An M looks at the state before each sleep on its note, and a signal that comes
 //! between is kept.
 //!
-//! Whoever joins an abandoned goroutine gets an error, if every M has left by step 3; with an M left it is not known
-//! which goroutines are, and such a join waits.
+//! Whoever joins an abandoned goroutine gets an error, as soon as every M has left: before that it is not known which
+//! goroutines are. So the last M to leave says it, if that is after step 3.
 //!
 //! An M whose goroutine does not come to a scheduling point keeps the scheduler leaked; the M joins the pool when it
 //! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
@@ -47,16 +47,9 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
     drop_queued(sched);
     timers::end(sched);
     if left() {
-        systemstack(|| end_ps(sched));
+        systemstack(|| none_is_left(sched));
     }
     let abandoned = sched.num_goroutines();
-    if abandoned > 0 && left() {
-        gpool::for_each(|gp| {
-            if gp.runs_on(sched) && gp.status() != Status::Idle {
-                abandon(gp, ABANDONED);
-            }
-        });
-    }
     if abandoned == 0 {
         // ORDERING: Acquire, pairs with the Release in `inject`.
         let free = || left() && sched.sysmon.is_gone() && sched.visitors.load(Ordering::Acquire) == 0;
@@ -81,6 +74,50 @@ fn wake_sleepers(sched: &'static Sched) {
 #[expect(clippy::disallowed_methods, reason = "that is what is wanted")]
 fn sleep_here(nap: Duration) {
     std::thread::sleep(nap);
+}
+
+/// No M is left in a scheduler that has stopped: what its goroutines are now, they stay. Said by the last M that leaves, and by
+/// whoever ends the scheduler, in any order; all of it may be done twice, and at the same time.
+pub(super) fn none_is_left(sched: &'static Sched) {
+    end_ps(sched);
+    if sched.num_goroutines() > 0 {
+        // One that waits stays as it is, or is put into a queue by who was just waking it. One that is in a queue may never
+        // have run, and be dropped, and be another goroutine by now: such are told by who takes them out.
+        gpool::for_each(|gp| {
+            if gp.runs_on(sched) && gp.status() == Status::Waiting {
+                abandon(gp, ABANDONED);
+            }
+        });
+        abandon_queued(sched);
+    }
+}
+
+/// A goroutine was taken out of a queue in which nobody looks for it any more. One that never ran is not for this.
+pub(super) fn leave_behind(Gp(gp): Gp) {
+    if gp.phase.get() != Phase::Unstarted {
+        abandon(gp, ABANDONED);
+    }
+}
+
+/// Abandons what has run before and is in the global queue. What never ran stays there, for [`drop_queued`]: its destructors
+/// are not for any stack.
+pub(super) fn abandon_queued(sched: &'static Sched) {
+    // ORDERING: pairs with the fence in `Idle::submitted`: either this finds what was pushed, or who pushed it that the scheduler
+    // has stopped.
+    fence(Ordering::SeqCst);
+    let mut fresh = Vec::new();
+    for _ in 0..sched.globq.len() {
+        let mut first = None;
+        sched.globq.take(1, |gp| first = Some(gp));
+        match first {
+            Some(gp) if gp.0.phase.get() == Phase::Unstarted => fresh.push(gp),
+            Some(gp) => leave_behind(gp),
+            None => break,
+        }
+    }
+    if !fresh.is_empty() {
+        sched.globq.extend(fresh.into_iter());
+    }
 }
 
 /// Gives back what the Ps keep for goroutines to come: the scheduler may stay leaked. A P that somebody has who comes late is
@@ -116,10 +153,11 @@ pub(super) fn drop_queued(sched: &'static Sched) {
         first
     });
     let queued = sched.allp.iter().flat_map(|pp| std::iter::from_fn(|| pp.thief.steal_one()));
-    for Gp(gp) in shared.chain(queued) {
-        // What has run before stays as it is: abandoned.
-        if gp.phase.get() == Phase::Unstarted {
-            drop_unstarted(gp);
+    for gp in shared.chain(queued) {
+        if gp.0.phase.get() == Phase::Unstarted {
+            drop_unstarted(gp.0);
+        } else {
+            leave_behind(gp);
         }
     }
 }

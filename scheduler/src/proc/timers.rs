@@ -6,7 +6,7 @@
 //! cost a futex call, and often is in vain: a goroutine that goes to sleep leaves its M to look for work, and an M that finds
 //! none becomes the keeper itself. So one that is about to park leaves the debt with its P (`untold`). It is paid by whoever
 //! has the P next: when its M has found a goroutine to run (then it will not look at the clock for a while), or gives the P up
-//! ([`pay`]). A P with a debt is held by an M that is awake.
+//! (`pay`). A P with a debt is held by an M that is awake.
 //!
 //! T1: Between the arming and the payment the first deadline may have gone, or another one have taken its place that was not
 //! told of because it was not the first. So what is told is not the deadline but that there is one: the keeper's `until` is

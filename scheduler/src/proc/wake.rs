@@ -24,8 +24,8 @@
 //! (right for channel traffic, but two goroutines of a millisecond each would run one after the other); counting a P
 //! that has measured nothing as slow (its goroutines spread at the start, run slower for it, and so stay spread).
 
-use super::procresize;
 use super::waiting::make_runnable;
+use super::{procresize, shutdown};
 use crate::fork;
 use crate::g::G;
 use crate::idle::{PutP, Spinner, Wake};
@@ -192,12 +192,25 @@ fn wake_for_backlog(sched: &'static Sched, pp: &'static P, waiting: usize) {
 /// From the push on the goroutine may run and end, and its scheduler be shut down; the count keeps it from being freed
 /// (`shutdown`, step 4). Until the push the goroutine does.
 pub(super) fn inject(sched: &'static Sched, gp: Gp) {
+    submit(sched, gp, shutdown::abandon_queued);
+}
+
+/// The same for one that has just been made, by who makes it.
+pub(super) fn inject_new(sched: &'static Sched, gp: Gp) {
+    submit(sched, gp, shutdown::drop_queued);
+}
+
+/// `late` clears the queue if the scheduler has stopped: all its Ms may have looked for the last time.
+fn submit(sched: &'static Sched, gp: Gp, late: fn(&'static Sched)) {
     fork::check();
     // Relaxed: published by the push, without which nobody can be through with the scheduler.
     sched.visitors.fetch_add(1, Ordering::Relaxed);
     sched.globq.push(gp);
     let wake = sched.idle.submitted();
     start(sched, wake);
+    if sched.stopped() {
+        late(sched);
+    }
     // ORDERING: Release: whoever frees the scheduler after this sees that we are through with it.
     sched.visitors.fetch_sub(1, Ordering::Release);
 }
