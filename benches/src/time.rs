@@ -1,6 +1,6 @@
 //! The rows of timers in Go's package `time`: `sleep_test.go` and `tick_test.go`.
 //!
-//! All but those of lateness run beside timers that do not fire, as in Go (see [`beside_others`]). The rows of lateness tell
+//! All but those of lateness run beside timers that do not fire, as in Go (`beside_others`). The rows of lateness tell
 //! how late timers were on average, while goroutines compute.
 //!
 //! A function for a timer, or a ticker that is dropped, is freed where Go leaves that to its collector.
