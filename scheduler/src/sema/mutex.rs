@@ -352,8 +352,10 @@ impl Mutex {
     fn opened(&self) {
         // ORDERING: 2 of the module; pairs with the fence in `announce` and in `give_up`.
         fence(Ordering::SeqCst);
-        self.wake_one();
-        preempt_point();
+        if self.flags.load(Ordering::Relaxed) & PARKED != 0 {
+            self.wake_one();
+            preempt_point();
+        }
     }
 
     /// Called by the holder.
