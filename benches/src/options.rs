@@ -115,9 +115,11 @@ mod tests {
 
     #[test]
     fn a_part_with_a_slash_is_a_beginning() {
-        let options = parse(&["sync/", "time/after"]).unwrap();
+        let options = parse(&["sync/", "time/after", "time/st"]).unwrap();
         assert!(options.wants("sync/mutex") && options.wants("time/after_func_1000"));
         assert!(!options.wants("runtime/chan_sync") && !options.wants("time/simultaneous_after_func_1000"));
+        // The end of a package's name is not its beginning.
+        assert!(options.wants("time/stop_chan") && !options.wants("runtime/stop"));
         let options = parse(&["sync"]).unwrap();
         assert!(options.wants("runtime/chan_sync") && !options.wants("sync/mutex"));
     }
