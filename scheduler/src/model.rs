@@ -15,6 +15,20 @@ pub struct M;
 #[derive(Debug)]
 pub struct Sched;
 
+loom::lazy_static! {
+    static ref STARVED: loom::sync::atomic::AtomicBool = loom::sync::atomic::AtomicBool::new(false);
+}
+
+/// Whether whoever waits for a mutex has waited too long.
+pub fn starved() -> bool {
+    STARVED.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// From now on they have, or have not.
+pub fn set_starved(starved: bool) {
+    STARVED.store(starved, std::sync::atomic::Ordering::Relaxed);
+}
+
 impl Sched {
     /// Never.
     pub fn stopped(&self) -> bool {
@@ -34,20 +48,6 @@ pub fn set_now(nanos: u64) {
 
 pub(crate) fn now() -> u64 {
     NOW.get()
-}
-
-loom::lazy_static! {
-    static ref STARVED: loom::sync::atomic::AtomicBool = loom::sync::atomic::AtomicBool::new(false);
-}
-
-/// Whether whoever waits for a mutex has waited too long.
-pub fn starved() -> bool {
-    STARVED.load(std::sync::atomic::Ordering::Relaxed)
-}
-
-/// From now on they have, or have not.
-pub fn set_starved(starved: bool) {
-    STARVED.store(starved, std::sync::atomic::Ordering::Relaxed);
 }
 
 loom::thread_local! {
@@ -117,6 +117,11 @@ pub mod proc {
                 gp.begin_select();
             }
         }
+
+        /// As in the real one.
+        pub fn may_ready(gp: &G) -> bool {
+            !gp.may_borrow() || gp.win_select()
+        }
     }
 
     /// Nobody forbids to be suspended in a model.
@@ -133,6 +138,22 @@ pub mod proc {
             unreachable!("no model pins a goroutine")
         }
     }
+
+    /// Spinning makes no sense in a model, where one look is as good as many.
+    pub mod spin {
+        use crate::g::G;
+
+        /// Always false.
+        pub fn can_spin(_gp: &'static G, _spins: u32) -> bool {
+            false
+        }
+
+        /// Never called.
+        pub fn do_spin() {}
+    }
+
+    /// No P to give away in a model.
+    pub fn gosched() {}
 
     /// What a timer that fires may do.
     pub mod timers {
@@ -192,22 +213,6 @@ pub mod proc {
             }
         }
     }
-
-    /// Spinning makes no sense in a model, where one look is as good as many.
-    pub mod spin {
-        use crate::g::G;
-
-        /// Always false.
-        pub fn can_spin(_gp: &'static G, _spins: u32) -> bool {
-            false
-        }
-
-        /// Never called.
-        pub fn do_spin() {}
-    }
-
-    /// No P to give away in a model.
-    pub fn gosched() {}
 
     /// A model's goroutines are threads.
     pub fn current() -> Option<&'static G> {
