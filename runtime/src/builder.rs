@@ -153,7 +153,7 @@ impl RuntimeBuilder {
     }
 
     /// For tests: goroutines that become ready are run in random order, so that a program that counts on the usual
-    /// order shows it. With one P the same seed gives the same order.
+    /// order shows it. With one P the same seed gives the same order, as long as no time slice ends.
     ///
     /// ```
     /// let rt = gort::Runtime::builder().max_procs(1).random_order(42).build()?;
