@@ -67,6 +67,7 @@ pub struct Hchan {
     pub(crate) sides: AtomicU32,
     /// In the place of the buffer lies what makes it a timer channel (`timer`).
     timed: bool,
+    #[cfg_attr(loom, allow(dead_code, reason = "a model keeps what is freed"))]
     layout: Layout,
     #[cfg(any(loom, shuttle))]
     order: usize,
