@@ -5,6 +5,7 @@ mod common;
 use common::{at_each_size, builder};
 use gort::{go, lock_os_thread};
 use std::hint::black_box;
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -436,7 +437,7 @@ fn goroutines_that_park_while_they_unwind_do_not_disturb_each_other() {
 
 /// What an operation panicked with.
 fn panic_of(f: impl FnOnce()) -> String {
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+    let panic = catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
     panic.downcast_ref::<String>().expect("a panic with a text").clone()
 }
 
@@ -659,20 +660,26 @@ fn run_and_scope_do_not_leave_what_they_lent_where_suspending_is_forbidden() {
         assert_eq!(gort::set_max_procs(procs + 1), procs);
         gort::set_max_procs(procs);
         // A guard that is taken within the scope.
-        let lent = Arc::new(AtomicUsize::new(0));
-        let said = panic_of(|| {
-            let guard = gort::scope(|s| {
-                let lent = &lent;
-                s.go(move || {
-                    thread::sleep(Duration::from_millis(5));
-                    lent.fetch_add(1, SeqCst);
+        let said = loop {
+            let lent = Arc::new(AtomicUsize::new(0));
+            let left = catch_unwind(|| {
+                let guard = gort::scope(|s| {
+                    let lent = &lent;
+                    s.go(move || {
+                        thread::sleep(Duration::from_millis(5));
+                        lent.fetch_add(1, SeqCst);
+                    });
+                    gort::no_suspend()
                 });
-                gort::no_suspend()
+                drop(guard);
             });
-            drop(guard);
-        });
+            assert_eq!(lent.load(SeqCst), 1, "the scope was left before its goroutine had ended");
+            // Without a panic the goroutine had ended by then, and there was nothing to wait for.
+            if let Err(payload) = left {
+                break common::message(&*payload);
+            }
+        };
         assert!(said.contains("NoSuspendGuard"), "{said}");
-        assert_eq!(lent.load(SeqCst), 1, "the scope was left before its goroutine had ended");
         gort::yield_now();
     });
 }
