@@ -25,6 +25,11 @@
 //! P could become idle in between, its M look for the last time, and a second submitter after that still see the
 //! first one's count and wake nobody. With the lock, whoever sees that P idle sees the count gone as well.
 //!
+//! I5: **One limit.** Ps from the limit on take part no longer. It changes under the lock: so an M that sees its P above the
+//! limit and gives it up is told [`PutP::Over`], and one that is given a P sees it below. With a second copy of the number,
+//! changed a moment earlier, the M gave its P up as idle, saw work there, took the P again, and went in circles until
+//! whoever changed the limit was through.
+//!
 //! The handshake is needed for work that nobody awake is bound to find: the global queue and expired timers. Work in a
 //! local queue is held by a P whose M is awake; waking another M for it is a matter of speed (`proc::wake`).
 //!
@@ -35,13 +40,15 @@
 //! Checked by the loom models in `tests/loom_idle.rs`.
 
 use crate::sync::Spinning;
-use crate::sync::atomic::{AtomicU32, Ordering, fence};
+use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 use std::collections::VecDeque;
 
 /// The idle Ps by index, the sleeping Ms, and the counters over them. `M` names an M.
 #[derive(Debug)]
 pub struct Idle<M> {
     lists: Spinning<Lists<M>>,
+    /// Ps from this number on take no part. Written under the lock (I5).
+    limit: AtomicUsize,
     npidle: AtomicU32,
     nmspinning: AtomicU32,
     nwanting: AtomicU32,
@@ -50,9 +57,7 @@ pub struct Idle<M> {
 #[derive(Debug)]
 struct Lists<M> {
     ps: Vec<usize>,
-    /// Ps from this number on take no part.
-    limit: usize,
-    /// How many such Ps nobody holds any more.
+    /// How many Ps above the limit nobody holds any more.
     retired: usize,
     ms: Vec<M>,
     /// Ms that wait in line for a P. While there are some, `ps` is empty.
@@ -101,11 +106,11 @@ impl<M: PartialEq> Idle<M> {
         Idle {
             lists: Spinning::new(Lists {
                 ps: (0..nprocs).rev().collect(),
-                limit: nprocs,
                 retired: 0,
                 ms: Vec::new(),
                 wanting: VecDeque::new(),
             }),
+            limit: AtomicUsize::new(nprocs),
             npidle: AtomicU32::new(nprocs as u32),
             nmspinning: AtomicU32::new(0),
             nwanting: AtomicU32::new(0),
@@ -115,6 +120,13 @@ impl<M: PartialEq> Idle<M> {
     /// Calls `f` with each idle P, which nobody can take meanwhile. It must be short, and not come back here.
     pub fn visit(&self, f: impl FnMut(usize)) {
         self.lists.lock().ps.iter().copied().for_each(f);
+    }
+
+    /// How many Ps take part.
+    #[inline]
+    pub fn limit(&self) -> usize {
+        // Relaxed: what must be in step with it is looked at under the lock (I5).
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// How many Ps are idle; a hint.
@@ -160,8 +172,8 @@ impl<M: PartialEq> Idle<M> {
     }
 
     /// Counts the caller, an M with a P, as spinning, unless half of the busy Ps' number spin already (Go's rule).
-    pub fn start_spinning(&self, nprocs: usize) -> Option<Spinner> {
-        let busy = (nprocs as u32).saturating_sub(self.npidle());
+    pub fn start_spinning(&self) -> Option<Spinner> {
+        let busy = (self.limit() as u32).saturating_sub(self.npidle());
         if 2 * self.nmspinning() >= busy {
             return None;
         }
@@ -184,7 +196,7 @@ impl<M: PartialEq> Idle<M> {
     pub fn put_p(&self, p: usize) -> PutP<M> {
         let mut lists = self.lists.lock();
         debug_assert!(!lists.ps.contains(&p), "P {p} is idle twice");
-        if p >= lists.limit {
+        if p >= self.limit() {
             return PutP::Over;
         }
         let first = lists.wanting.pop_front();
@@ -205,7 +217,8 @@ impl<M: PartialEq> Idle<M> {
     /// [`PutP::Over`]; those of `made` that are below and take part from now on are, too, to be given up.
     pub fn set_limit(&self, limit: usize, made: usize) -> Vec<usize> {
         let mut lists = self.lists.lock();
-        let before = std::mem::replace(&mut lists.limit, limit);
+        let before = self.limit();
+        self.limit.store(limit, Ordering::Relaxed);
         let mut out: Vec<usize> = lists.ps.extract_if(.., |p| *p >= limit).collect();
         self.npidle.store(lists.ps.len() as u32, Ordering::Release);
         if limit > before {
@@ -311,12 +324,12 @@ mod tests {
     #[test]
     fn spinners_are_at_most_half_of_the_busy() {
         let idle: Idle<&str> = Idle::new(4);
-        assert!(idle.start_spinning(4).is_none(), "none is busy");
+        assert!(idle.start_spinning().is_none(), "none is busy");
         let held: Vec<_> = std::iter::from_fn(|| idle.get_p()).collect();
         assert_eq!(held, [0, 1, 2, 3]);
-        let a = idle.start_spinning(4).unwrap();
-        let b = idle.start_spinning(4).unwrap();
-        assert!(idle.start_spinning(4).is_none());
+        let a = idle.start_spinning().unwrap();
+        let b = idle.start_spinning().unwrap();
+        assert!(idle.start_spinning().is_none());
         assert!(!idle.stop_spinning(a));
         assert!(idle.stop_spinning(b));
     }

@@ -15,7 +15,7 @@ use crate::m::M;
 use crate::p::AllP;
 use crate::proc::sysmon::Sysmon;
 use crate::stack::class;
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Spinning, membarrier};
 use crate::threads;
 use crossbeam_utils::CachePadded;
@@ -33,8 +33,6 @@ pub struct Sched {
     pub(crate) config: Config,
     pub(crate) stack_class: u8,
     pub(crate) allp: AllP,
-    /// Ps below this number take part (`GOMAXPROCS`). Written by `proc::procresize`.
-    pub(crate) nprocs: AtomicUsize,
     /// The global queue: what comes from plain threads, what overflows a local queue, what was preempted.
     pub(crate) globq: CachePadded<GlobQueue>,
     pub(crate) idle: CachePadded<Idle<&'static M>>,
@@ -102,7 +100,6 @@ impl Sched {
             stack_class: class::class_of(config.stack_size).map_err(ConfigError::StackSize)?,
             config,
             allp,
-            nprocs: AtomicUsize::new(n),
             globq: CachePadded::default(),
             idle: CachePadded::new(Idle::new(n)),
             keeper: CachePadded::default(),
@@ -124,10 +121,9 @@ impl Sched {
         Ok(sched)
     }
 
-    /// How many Ps it has.
+    /// How many Ps take part (`GOMAXPROCS`). Changed by `proc::procresize`.
     pub fn max_procs(&self) -> usize {
-        // Relaxed: whoever needs it exact holds `resizing`.
-        self.nprocs.load(Ordering::Relaxed)
+        self.idle.limit()
     }
 
     /// The setting.

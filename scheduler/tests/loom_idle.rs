@@ -162,3 +162,38 @@ fn two_ms_with_a_p_each_lose_no_wakeup_between_them() {
         sched.submit();
     });
 }
+
+#[test]
+fn a_p_above_the_limit_is_given_up_for_good_and_one_below_it_is_kept() {
+    loom::model(|| {
+        let idle = Arc::new(Idle::<usize>::new(2));
+        assert_eq!((idle.get_p(), idle.get_p()), (Some(0), Some(1)));
+        let holder = {
+            let idle = idle.clone();
+            thread::spawn(move || {
+                let over = idle.limit() == 1;
+                if over {
+                    assert_eq!(idle.put_p(1), PutP::Over);
+                }
+                over
+            })
+        };
+        assert_eq!(idle.set_limit(1, 2), []);
+        if !holder.join().unwrap() {
+            assert_eq!(idle.put_p(1), PutP::Over);
+        }
+        idle.retired();
+        let seeker = {
+            let idle = idle.clone();
+            thread::spawn(move || {
+                if let Some(p) = idle.get_p() {
+                    assert!(p < idle.limit(), "given P {p}, which takes no part");
+                }
+            })
+        };
+        for p in idle.set_limit(2, 2) {
+            assert_eq!(idle.put_p(p), PutP::Idle);
+        }
+        seeker.join().unwrap();
+    });
+}

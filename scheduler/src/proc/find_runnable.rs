@@ -97,7 +97,7 @@ fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
             return Some(found);
         }
         if spinner.is_none() {
-            spinner = sched.idle.start_spinning(sched.max_procs());
+            spinner = sched.idle.start_spinning();
         }
         if spinner.is_some()
             && let Some(gp) = steal(sched, mp, pp)

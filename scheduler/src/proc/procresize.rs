@@ -57,7 +57,6 @@ pub fn set_max_procs(sched: &'static Sched, n: usize) -> usize {
 fn begin(sched: &'static Sched, n: usize) {
     let made = sched.allp.len();
     sched.allp.make(n, sched.config.random_order);
-    sched.nprocs.store(n, Ordering::Relaxed);
     for p in sched.idle.set_limit(n, made) {
         release_p(sched, &sched.allp[p]);
     }
