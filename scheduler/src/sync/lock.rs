@@ -1,8 +1,15 @@
 //! [`SpinLock`]: the short lock (Go's `mutex` of the runtime, for sections of a handful of loads and stores).
 //!
-//! The uncontended pair is one read-modify-write and one plain store. A contender stays away for longer and longer
-//! pauses, then gives its time slice away, so that a holder that the kernel has taken off its core (more Ps than
-//! cores) is let on. There is no queue and no futex: nobody sleeps on this lock, so unlocking has nobody to wake.
+//! The uncontended pair is one read-modify-write and one plain store. There is no queue and no futex: nobody sleeps on this
+//! lock, so unlocking has nobody to wake. A contender stays away for a while, looks again, and gives its time slice away
+//! from time to time, so that a holder that the kernel has taken off its core (more Ps than cores) is let on.
+//!
+//! **How long it stays away.** What costs is not the wait but the cache line: two Ps that take turns at the lock pay for its
+//! way from core to core at each turn, ten times what the section itself takes. If one stays away, the other does turn
+//! after turn at the uncontended price. That pays while the turns follow each other closely; if each is followed by some
+//! hundred nanoseconds of other work, staying away only wastes a core. So the lock counts its turns, and each contender
+//! compares: when there were many for the time that it was away, the next one stays away twice as long, else half
+//! as long. (docs/wake-policy.md has the measurement.)
 //!
 //! Rules for users:
 //! - no user code (`Drop`, `Clone`, a closure) and no park under it;
@@ -22,17 +29,31 @@ use super::atomic::{AtomicBool, Ordering};
 use super::{os_yield, spin_hint};
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-
 #[cfg(not(loom))]
-/// A contender pauses for 1, 2, 4, ... rounds of the processor's pause instruction, up to this many (some microseconds),
-/// before it gives its time slice away. The longer it stays away, the more the holder and the next one get done before
-/// the cache line changes cores again. In a model one look is as good as many.
-const LONGEST_PAUSE: u32 = if cfg!(shuttle) { 0 } else { 64 };
+use std::sync::atomic::{AtomicU8, AtomicU16};
+
+/// For so many pause instructions, of some 40 ns each, a contender stays away: at least, at first, and at most. Logarithms.
+/// By measurement (docs/wake-policy.md). In a model one look is as good as many.
+#[cfg(not(loom))]
+const SHORTEST: u8 = if cfg!(shuttle) { 0 } else { 1 };
+#[cfg(not(loom))]
+const FIRST: u8 = if cfg!(shuttle) { 0 } else { 5 };
+#[cfg(not(loom))]
+const LONGEST: u8 = if cfg!(shuttle) { 0 } else { 8 };
+/// It was well that a contender stayed away if there was a turn for so many of its pauses. By measurement.
+#[cfg(not(loom))]
+const CLOSE: u32 = 16;
 
 /// A lock with no data of its own. See the module.
 #[derive(Debug)]
 pub struct SpinLock {
     held: AtomicBool,
+    /// Times it was taken. Written under the lock. Like the next not the model's: they decide nothing.
+    #[cfg(not(loom))]
+    turns: AtomicU16,
+    /// For how many pauses the next contender stays away: their logarithm. Written under the lock.
+    #[cfg(not(loom))]
+    patience: AtomicU8,
     #[cfg(loom)]
     shadow: loom::cell::UnsafeCell<()>,
     #[cfg(loom)]
@@ -43,7 +64,7 @@ impl SpinLock {
     /// An open lock.
     #[cfg(not(loom))]
     pub const fn new() -> SpinLock {
-        SpinLock { held: AtomicBool::new(false) }
+        SpinLock { held: AtomicBool::new(false), turns: AtomicU16::new(0), patience: AtomicU8::new(FIRST) }
     }
 
     /// An open lock.
@@ -69,9 +90,11 @@ impl SpinLock {
     pub fn try_lock(&self) -> bool {
         // ORDERING: Acquire, pairs with the Release in `unlock`; what the last holder wrote is seen.
         let got = self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        #[cfg(loom)]
         if got {
+            #[cfg(loom)]
             self.shadow.with_mut(|_| ());
+            #[cfg(not(loom))]
+            self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
         got
     }
@@ -89,19 +112,26 @@ impl SpinLock {
     #[cold]
     #[cfg(not(loom))]
     fn lock_slow(&self) {
-        let mut pauses = 1;
+        let before = self.turns.load(Ordering::Relaxed);
+        let patience = self.patience.load(Ordering::Relaxed);
+        let mut away = 0;
         loop {
-            if pauses <= LONGEST_PAUSE {
-                (0..pauses).for_each(|_| spin_hint());
-                pauses *= 2;
-            } else {
-                os_yield();
-            }
+            (0..1 << patience).for_each(|_| spin_hint());
+            away += 1 << patience;
             // Relaxed: only a hint when to try again.
             if !self.held.load(Ordering::Relaxed) && self.try_lock() {
-                return;
+                break;
+            }
+            if away >= 1 << LONGEST {
+                os_yield();
             }
         }
+        // Its own turn not counted.
+        let turns = self.turns.load(Ordering::Relaxed).wrapping_sub(before).wrapping_sub(1);
+        let close = u32::from(turns) * CLOSE >= away;
+        let patience =
+            if close { (patience + 1).min(LONGEST) } else { patience.saturating_sub(1).max(SHORTEST) };
+        self.patience.store(patience, Ordering::Relaxed);
     }
 
     /// Releases the lock. The caller holds it.
