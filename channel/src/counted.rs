@@ -14,7 +14,7 @@ use crate::park::{Wait, wait_at_nil};
 use crate::recv::{Received, chanrecv};
 use crate::send::{Sent, chansend};
 use gort_scheduler::g::WaitReason;
-use gort_scheduler::proc::{current, getg, pin, preempt_check};
+use gort_scheduler::proc::{getg, pin, preempt_point};
 use gort_scheduler::sync::atomic::Ordering;
 use std::alloc::Layout;
 use std::fmt;
@@ -95,18 +95,17 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
 
     #[inline]
     pub fn send(&self, v: T, wait: Wait) -> Result<(), (Sent, T)> {
-        let me = current();
         let mut v = ManuallyDrop::new(v);
         let elem = (&raw mut v).cast::<u8>();
         let sent = match self.hchan() {
             // SAFETY: the channel is one of T; the value is given away if it was sent, and taken back below if not.
-            Some(c) => unsafe { chansend(me, c, elem, size_of::<T>(), wait) },
+            Some(c) => unsafe { chansend(c, elem, size_of::<T>(), wait) },
             None => {
                 wait_at_nil(wait, WaitReason::ChanSendNilChan);
                 if wait == Wait::No { Sent::Full } else { Sent::TimedOut }
             }
         };
-        me.into_iter().for_each(preempt_check);
+        preempt_point();
         if sent == Sent::Sent {
             return Ok(());
         }
@@ -119,17 +118,16 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
 
     #[inline]
     pub fn recv(&self, wait: Wait) -> Result<T, Received> {
-        let me = current();
         let mut place = MaybeUninit::<T>::uninit();
         let received = match self.hchan() {
             // SAFETY: the channel is one of T, and the place has room for one.
-            Some(c) => unsafe { chanrecv(me, c, place.as_mut_ptr().cast(), size_of::<T>(), wait) },
+            Some(c) => unsafe { chanrecv(c, place.as_mut_ptr().cast(), size_of::<T>(), wait) },
             None => {
                 wait_at_nil(wait, WaitReason::ChanReceiveNilChan);
                 if wait == Wait::No { Received::Empty } else { Received::TimedOut }
             }
         };
-        me.into_iter().for_each(preempt_check);
+        preempt_point();
         // SAFETY: received means that the place holds a value, which is ours.
         if received == Received::Received { Ok(unsafe { place.assume_init() }) } else { Err(received) }
     }
@@ -231,6 +229,15 @@ impl<T, const ROLE: u64> Drop for Counted<T, ROLE> {
     #[inline]
     fn drop(&mut self) {
         let Some(c) = self.c else { return };
+        // The one handle that there is, both of whose halves it counts in: nobody can make another one, and no side has been
+        // given up, since a half that is zero stays zero.
+        // SAFETY: this handle is counted.
+        // ORDERING: Acquire, pairs with the Release below: what all others did comes before the end.
+        if ROLE == BOTH && unsafe { c.as_ref() }.handles.load(Ordering::Acquire) == BOTH {
+            // SAFETY: nobody else has the channel of T.
+            unsafe { free::<T>(c) };
+            return;
+        }
         // SAFETY: this handle is counted until the subtraction, and `last_of_a_side` says how long after.
         // ORDERING: Release: what this handle did comes before what the last one does; Acquire for the last one.
         let left = unsafe { c.as_ref() }.handles.fetch_sub(ROLE, Ordering::AcqRel) - ROLE;

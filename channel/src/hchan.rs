@@ -272,7 +272,7 @@ impl Hchan {
     pub(crate) unsafe fn buf_put(&self, elem: *const u8, size: usize) {
         let sendx = self.sendx.get();
         // SAFETY: the slot is empty (H3), and the element fits.
-        unsafe { ptr::copy_nonoverlapping(elem, self.chanbuf(sendx, size), size) };
+        unsafe { move_elem(elem, self.chanbuf(sendx, size), size) };
         self.sendx.set(self.after(sendx));
         self.set_qcount(self.qcount.load(Ordering::Relaxed) + 1);
     }
@@ -286,7 +286,7 @@ impl Hchan {
     pub(crate) unsafe fn buf_take(&self, dst: *mut u8, size: usize) {
         let recvx = self.recvx.get();
         // SAFETY: the slot holds an element (H3), which is the caller's from now on.
-        unsafe { ptr::copy_nonoverlapping(self.chanbuf(recvx, size), dst, size) };
+        unsafe { move_elem(self.chanbuf(recvx, size), dst, size) };
         self.recvx.set(self.after(recvx));
         self.set_qcount(self.qcount.load(Ordering::Relaxed) - 1);
     }
@@ -302,8 +302,8 @@ impl Hchan {
         let slot = self.chanbuf(recvx, size);
         // SAFETY: the slot holds an element (H3); it is replaced by another one.
         unsafe {
-            ptr::copy_nonoverlapping(slot, dst, size);
-            ptr::copy_nonoverlapping(elem, slot, size);
+            move_elem(slot, dst, size);
+            move_elem(elem, slot, size);
         }
         self.recvx.set(self.after(recvx));
         self.sendx.set(self.recvx.get());
@@ -364,6 +364,26 @@ impl Hchan {
     fn settle(&self, bit: u8) {
         // ORDERING: Release: who sees the bit sees what its setter did before. Under the lock, so no exchange.
         self.state.store(self.state.load(Ordering::Relaxed) | bit, Ordering::Release);
+    }
+}
+
+/// Moves an element. The usual sizes are constants to the compiler, for the callers to which the size is none.
+///
+/// # Safety
+///
+/// As for [`ptr::copy_nonoverlapping`].
+#[inline(always)]
+pub(crate) unsafe fn move_elem(from: *const u8, to: *mut u8, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match size {
+            0 => {}
+            1 => ptr::copy_nonoverlapping(from, to, 1),
+            4 => ptr::copy_nonoverlapping(from, to, 4),
+            8 => ptr::copy_nonoverlapping(from, to, 8),
+            16 => ptr::copy_nonoverlapping(from, to, 16),
+            _ => ptr::copy_nonoverlapping(from, to, size),
+        }
     }
 }
 

@@ -8,13 +8,12 @@
 //! 4. Closed and drained.
 //! 5. Neither: the receiver waits in `recvq`, and a sender fills the place in its frame.
 
-use crate::hchan::Hchan;
+use crate::hchan::{Hchan, move_elem};
 use crate::park::{Wait, Woken, is_claimed, park};
 use crate::timer::timer_recv;
 use crate::waitq::{self, Sudog};
-use gort_scheduler::g::{G, WaitReason};
+use gort_scheduler::g::WaitReason;
 use gort_scheduler::proc::{getg, pin};
-use std::ptr;
 
 /// How a receive ended. Only for `Received` is there an element at the place.
 #[must_use]
@@ -34,20 +33,14 @@ pub enum Received {
 ///
 /// # Safety
 ///
-/// `me` is the caller, as `current` has it. `elem` has room for an element of the channel's type, which is the caller's if the answer is `Received`.
+/// `elem` has room for an element of the channel's type, which is the caller's if the answer is `Received`.
 #[inline(always)]
-pub unsafe fn chanrecv(
-    me: Option<&'static G>,
-    c: &Hchan,
-    elem: *mut u8,
-    size: usize,
-    wait: Wait,
-) -> Received {
+pub unsafe fn chanrecv(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Received {
     // Step 1. "Empty, then not closed" was true at the first look; "closed, then empty" is true for ever.
     if c.empty() {
         if let Some(t) = c.timer() {
             // SAFETY: the caller's promise.
-            return unsafe { timer_recv(me, c, t, elem, wait) };
+            return unsafe { timer_recv(c, t, elem, wait) };
         }
         if c.is_closed() {
             if c.empty() {
@@ -64,7 +57,7 @@ pub unsafe fn chanrecv(
         if let Some(sg) = c.sendq.dequeue() {
             recv_direct(c, sg, elem, size);
             c.lock.unlock();
-            waitq::ready(me, sg);
+            waitq::ready(sg);
             return Received::Received;
         }
         // Step 3.
@@ -84,7 +77,7 @@ pub unsafe fn chanrecv(
         return Received::Empty;
     }
     // SAFETY: the lock is held, `elem` stays in the caller's frame.
-    unsafe { recv_wait(me, c, elem, wait) }
+    unsafe { recv_wait(c, elem, wait) }
 }
 
 /// Moves an element out for a receiver that found a waiting sender, whose own element moves up.
@@ -97,7 +90,7 @@ pub(crate) unsafe fn recv_direct(c: &Hchan, sg: *const Sudog, elem: *mut u8, siz
     // SAFETY: the sender is parked, so its element is the waker's to take (W3).
     unsafe {
         if c.dataqsiz == 0 {
-            ptr::copy_nonoverlapping((*sg).elem, elem, size);
+            move_elem((*sg).elem, elem, size);
         } else {
             c.buf_rotate(elem, (*sg).elem, size);
         }
@@ -111,8 +104,8 @@ pub(crate) unsafe fn recv_direct(c: &Hchan, sg: *const Sudog, elem: *mut u8, siz
 ///
 /// The channel's lock is held, and is released here; `elem` as for [`chanrecv`].
 #[inline(never)]
-pub(crate) unsafe fn recv_wait(me: Option<&'static G>, c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
-    let gp = me.unwrap_or_else(getg);
+pub(crate) unsafe fn recv_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
+    let gp = getg();
     let sg = Sudog::in_g(gp, elem, is_claimed(gp, wait));
     // SAFETY: the sudog is this wait's until it has been dequeued or removed.
     match unsafe { park(gp, c, &c.recvq, sg, wait, WaitReason::ChanReceive) } {

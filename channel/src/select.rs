@@ -3,14 +3,18 @@
 //! 1. **Orders.** The poll order is a random permutation of the arms (source order for a biased select), without the
 //!    nil ones. The lock order is by the address of the channel, so that two selects never wait for each other's
 //!    locks. All channels are locked, each once.
-//! 2. **Pass 1**, in poll order: the first arm that can go on is done, as `send` and `recv` do it, all locks are
+//! 2. **Pass 0**, for a random choice only, in poll order: an arm that looks as if it could go on, without any lock, is
+//!    tried with the lock of its own channel. If it can, it is the first of its order that could, so it may be chosen.
+//!    Whatever else happens is left to the next pass: that *no* arm can go on must be seen in one atomic moment, and
+//!    so must be, for a biased select, that an earlier one cannot.
+//! 3. **Pass 1**, in poll order: the first arm that can go on is done, as `send` and `recv` do it, all locks are
 //!    released, and the other side is readied. With all channels locked this is one atomic moment.
-//! 3. No arm can: with `default` (or a deadline in the past), unlock and say so.
-//! 4. **Pass 2**, in lock order: a sudog for each arm goes into its channel's queue. Then the goroutine parks, and the
+//! 4. No arm can: with `default` (or a deadline in the past), unlock and say so.
+//! 5. **Pass 2**, in lock order: a sudog for each arm goes into its channel's queue. Then the goroutine parks, and the
 //!    commit unlocks all channels, each once, from copies of the pointers.
-//! 5. Whoever wins `win_select` serves one arm and readies the goroutine; all others skip its sudogs. The timer is one
+//! 6. Whoever wins `win_select` serves one arm and readies the goroutine; all others skip its sudogs. The timer is one
 //!    of those who compete.
-//! 6. **Pass 3**: locks all again and takes the other sudogs out of their queues. The sudog in `param` is the winner;
+//! 7. **Pass 3**: locks all again and takes the other sudogs out of their queues. The sudog in `param` is the winner;
 //!    no param means the deadline.
 //!
 //! X1: A select never meets itself: its own sudogs are enqueued after pass 1, and in pass 1 its own goroutine is in no
@@ -20,7 +24,7 @@
 //! each lock with its last look at that channel; so the commit never looks at a frame that is gone, and nobody finds
 //! a sudog of a frame that is gone.
 //!
-//! **Differs from Go**: no sudog cache, the sudogs lie in the frame; the winner needs no look at `g.waiting`, since
+//! **Differs from Go**: pass 0, which most selects of a busy program end with, at the price of one lock; no sudog cache, the sudogs lie in the frame; the winner needs no look at `g.waiting`, since
 //! each sudog is in the same place of its array as its arm.
 
 use crate::hchan::Hchan;
@@ -134,6 +138,11 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
     if n == 0 && wait == Wait::Forever {
         block_forever(if cases.is_empty() { WaitReason::SelectNoCases } else { WaitReason::Select });
     }
+    if order == Order::Random
+        && let Some(done) = try_one_by_one(gp, cases, pollorder)
+    {
+        return Some(done);
+    }
     let lockorder = lock_order(cases, pollorder, lockorder);
     let locks = Locks { cases, lockorder };
 
@@ -149,7 +158,7 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
             locks.unlock();
             if let Some(sg) = partner {
                 // SAFETY: dequeued and served by `try_case`.
-                unsafe { waitq::ready(Some(gp), sg) };
+                unsafe { waitq::ready_by(Some(gp), sg) };
             }
             return Some(Done { index: i as usize, success });
         }
@@ -207,6 +216,35 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
     locks.unlock();
     debug_assert!(done.is_some() || wait.is_timed(), "woken by a sudog of another wait");
     done
+}
+
+/// Pass 0.
+#[inline]
+fn try_one_by_one(gp: &'static G, cases: &[Scase<'_>], pollorder: &[u16]) -> Option<Done> {
+    for &i in pollorder {
+        let case = &cases[i as usize];
+        let Some(c) = case.c else { continue };
+        let looks_ready = match case.dir {
+            Dir::Send => c.refuses_sends() || !c.full(),
+            // A timer channel never does.
+            Dir::Recv => !c.empty() || c.is_closed(),
+        };
+        if !looks_ready {
+            continue;
+        }
+        c.lock.lock();
+        // SAFETY: its channel is locked.
+        let tried = unsafe { try_case(case) };
+        c.lock.unlock();
+        if let Some((success, partner)) = tried {
+            if let Some(sg) = partner {
+                // SAFETY: dequeued and served by `try_case`.
+                unsafe { waitq::ready_by(Some(gp), sg) };
+            }
+            return Some(Done { index: i as usize, success });
+        }
+    }
+    None
 }
 
 /// Writes the arms that are not nil in a random order (`pick(k)` is below `k`); how many they are.

@@ -10,12 +10,11 @@
 //! What the outside may rely on: a send happens before the receive of its element completes. The lock orders the
 //! buffer; a hand-over between frames is ordered by the lock and by `goready`.
 
-use crate::hchan::Hchan;
+use crate::hchan::{Hchan, move_elem};
 use crate::park::{Wait, Woken, is_claimed, park};
 use crate::waitq::{self, Sudog};
-use gort_scheduler::g::{G, WaitReason};
+use gort_scheduler::g::WaitReason;
 use gort_scheduler::proc::getg;
-use std::ptr;
 
 /// How a send ended. Except for `Sent` the element is still the caller's.
 #[must_use]
@@ -37,9 +36,9 @@ pub enum Sent {
 ///
 /// # Safety
 ///
-/// `me` is the caller, as `current` has it. `elem` holds an element of the channel's type, which the caller gives away if the answer is `Sent`.
+/// `elem` holds an element of the channel's type, which the caller gives away if the answer is `Sent`.
 #[inline(always)]
-pub unsafe fn chansend(me: Option<&'static G>, c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Sent {
+pub unsafe fn chansend(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Sent {
     // Step 1. One moment is enough: see `Hchan`.
     if wait == Wait::No && !c.refuses_sends() && c.full() {
         return Sent::Full;
@@ -55,7 +54,7 @@ pub unsafe fn chansend(me: Option<&'static G>, c: &Hchan, elem: *mut u8, size: u
         if let Some(sg) = c.recvq.dequeue() {
             send_direct(sg, elem, size);
             c.lock.unlock();
-            waitq::ready(me, sg);
+            waitq::ready(sg);
             return Sent::Sent;
         }
         // Step 3.
@@ -70,7 +69,7 @@ pub unsafe fn chansend(me: Option<&'static G>, c: &Hchan, elem: *mut u8, size: u
         return Sent::Full;
     }
     // SAFETY: the lock is held, `elem` stays in the caller's frame.
-    unsafe { send_wait(me, c, elem, wait) }
+    unsafe { send_wait(c, elem, wait) }
 }
 
 /// Moves the element into a receiver's frame.
@@ -82,7 +81,7 @@ pub unsafe fn chansend(me: Option<&'static G>, c: &Hchan, elem: *mut u8, size: u
 pub(crate) unsafe fn send_direct(sg: *const Sudog, elem: *const u8, size: usize) {
     // SAFETY: the receiver is parked, so its place is the waker's until it is readied (W3).
     unsafe {
-        ptr::copy_nonoverlapping(elem, (*sg).elem, size);
+        move_elem(elem, (*sg).elem, size);
         (*sg).success.set(true);
     }
 }
@@ -93,8 +92,8 @@ pub(crate) unsafe fn send_direct(sg: *const Sudog, elem: *const u8, size: usize)
 ///
 /// The channel's lock is held, and is released here; `elem` as for [`chansend`].
 #[inline(never)]
-unsafe fn send_wait(me: Option<&'static G>, c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
-    let gp = me.unwrap_or_else(getg);
+unsafe fn send_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
+    let gp = getg();
     let sg = Sudog::in_g(gp, elem, is_claimed(gp, wait));
     // SAFETY: the sudog is this wait's until it has been dequeued or removed.
     match unsafe { park(gp, c, &c.sendq, sg, wait, WaitReason::ChanSend) } {

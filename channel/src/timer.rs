@@ -188,7 +188,7 @@ impl TimerChan {
         c.lock.unlock();
         if let Some(sg) = served {
             // SAFETY: dequeued and served by `set_for_waiters`.
-            unsafe { waitq::ready(me, sg) };
+            unsafe { waitq::ready_by(me, sg) };
         }
         was
     }
@@ -303,14 +303,8 @@ unsafe fn ended(timer: *const Timer) {
 ///
 /// As for `chanrecv`.
 #[inline(never)]
-pub(crate) unsafe fn timer_recv(
-    me: Option<&'static G>,
-    c: &Hchan,
-    t: &TimerChan,
-    elem: *mut u8,
-    wait: Wait,
-) -> Received {
-    if me.is_none() && wait != Wait::No {
+pub(crate) unsafe fn timer_recv(c: &Hchan, t: &TimerChan, elem: *mut u8, wait: Wait) -> Received {
+    if wait != Wait::No && current().is_none() {
         t.prepare(getg());
     }
     c.lock.lock();
@@ -324,7 +318,7 @@ pub(crate) unsafe fn timer_recv(
             c.lock.unlock();
             return Received::Empty;
         }
-        recv_wait(me, c, elem, wait)
+        recv_wait(c, elem, wait)
     }
 }
 

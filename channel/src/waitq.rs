@@ -236,7 +236,7 @@ impl ReadyList {
             // SAFETY: ours until readied (W3); the link is read before that.
             unsafe {
                 let next = (*sg).next.get();
-                ready(me, sg);
+                ready_by(me, sg);
                 sg = next;
             }
         }
@@ -247,9 +247,20 @@ impl ReadyList {
 ///
 /// # Safety
 ///
-/// The caller has dequeued `sg` and not readied it yet (W3). `me` is the caller, as `current` has it, or any G.
+/// The caller has dequeued `sg` and not readied it yet (W3).
 #[inline]
-pub unsafe fn ready(me: Option<&'static G>, sg: *const Sudog) {
+pub unsafe fn ready(sg: *const Sudog) {
+    // SAFETY: the caller's promise.
+    unsafe { ready_by(current(), sg) };
+}
+
+/// [`ready`] for a caller that knows who it is, as [`current`] has it.
+///
+/// # Safety
+///
+/// As for [`ready`].
+#[inline]
+pub unsafe fn ready_by(me: Option<&'static G>, sg: *const Sudog) {
     // SAFETY: the caller's promise.
     unsafe {
         let g = (*sg).g;

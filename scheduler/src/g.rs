@@ -224,8 +224,8 @@ pub(crate) enum Phase {
 pub struct G {
     // -- What every operation looks at: one line, all that a waker touches. --
     status: AtomicU8,
-    /// Set by sysmon when the time slice is over; looked at by every operation that does not park.
-    pub(crate) preempt: AtomicBool,
+    /// It is asked to give way, at its next operation that does not park. See [`G::ask_to_give_way`].
+    preempt: AtomicBool,
     /// No stack of ours: the G of a plain thread.
     is_thread: AtomicBool,
     wait_reason: AtomicU8,
@@ -306,6 +306,45 @@ const _: () = {
     assert!(size_of::<G>() == 3 * 64, "a G has three lines");
     assert!(std::mem::offset_of!(G, body) == 64, "what a waker touches is one line");
 };
+
+#[cfg(not(loom))]
+crate::sync::per_process! {
+    /// Goroutines that are asked to give way (`G::preempt`). Mostly none, which is all that most operations look at: that is
+    /// cheaper than to find out who calls. Not the model's: who sees an old number gives way a little later.
+    static ASKED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+}
+
+/// False if no goroutine of the process is asked to give way.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn somebody_is_asked() -> bool {
+    ASKED.load(Ordering::Relaxed) != 0
+}
+
+#[cfg(not(loom))]
+impl G {
+    /// Asks it to give way at its next operation. A G that has gone on meanwhile does so for nothing.
+    pub(crate) fn ask_to_give_way(&self) {
+        // Exchanges, so that the number is that of the Gs; for a moment it may be off by one, or below 0.
+        if !self.preempt.swap(true, Ordering::Relaxed) {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is asked to.
+    #[inline]
+    pub(crate) fn is_asked(&self) -> bool {
+        // Relaxed: a request may be seen late.
+        self.preempt.load(Ordering::Relaxed)
+    }
+
+    /// It gives way, or need not any more.
+    pub(crate) fn no_longer_asked(&self) {
+        if self.preempt.swap(false, Ordering::Relaxed) {
+            ASKED.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
 
 impl G {
     pub(crate) fn new() -> G {

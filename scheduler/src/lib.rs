@@ -9,7 +9,7 @@
 //! | [`gopark`](proc::gopark) | leaves the stack, then runs a commit that lets the wakers at it |
 //! | [`gopark_until`](time::sleep::gopark_until) | the same with a deadline |
 //! | [`goready`](proc::goready) | makes a parked goroutine runnable, next on this P |
-//! | [`gosched`](proc::gosched), [`preempt_check`](proc::preempt_check) | give way |
+//! | [`gosched`](proc::gosched), [`preempt_point`](proc::preempt_point) | give way |
 //! | [`try_spawn`](proc::try_spawn) | starts a goroutine |
 //!
 //! Base: [`sync`], [`note`], [`throw`](mod@throw), [`config`], `stack`. Nouns: [`g`], `m`, `p`, [`runq`], [`globq`], [`home`],

@@ -230,9 +230,6 @@ pub mod proc {
     }
 
     /// No time slices in a model.
-    pub fn preempt_check(_gp: &'static G) {}
-
-    /// No time slices in a model.
     pub fn preempt_point() {}
 }
 

@@ -69,7 +69,7 @@ fn take(mp: &'static M, pp: &'static P, hog: bool) -> bool {
         if holds {
             // SAFETY: null or a G, whose memory is never freed. It gives way at its next operation.
             if let Some(gp) = unsafe { pp.watched.curg.load(Ordering::Acquire).as_ref() } {
-                gp.preempt.store(true, Ordering::Relaxed);
+                gp.ask_to_give_way();
             }
         }
         holds

@@ -22,7 +22,7 @@ mod wake;
 pub(crate) use dump::last_words;
 pub use dump::{Dump, GoroutineInfo, dump, goroutines};
 pub use newproc::{Goroutine, try_spawn};
-pub use park::{current, getg, gopark, goready, goready_by, gosched, preempt_check, preempt_point};
+pub use park::{current, getg, gopark, goready, goready_by, gosched, preempt_point};
 pub(crate) use park::{getm, systemstack};
 pub(crate) use schedule::schedule;
 pub use waiting::Commit;

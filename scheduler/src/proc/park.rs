@@ -5,7 +5,7 @@
 use super::waiting::{Commit, make_runnable, park_thread_until};
 use super::{locked, pin};
 use crate::fork;
-use crate::g::{G, WaitReason};
+use crate::g::{G, WaitReason, somebody_is_asked};
 use crate::m::M;
 use crate::stack::{self, Switch};
 use crate::sync::atomic::Ordering;
@@ -116,18 +116,25 @@ pub fn gosched() {
     unsafe { switch_off(gp, Switch::Yield) };
 }
 
-/// Gives way if the caller's time slice is over. Every operation that does not park calls it.
+/// Gives way if the caller's time slice is over, for a caller that knows its G.
 #[inline]
-pub fn preempt_check(gp: &'static G) {
-    // Relaxed: sysmon's request may be seen late.
-    if gp.preempt.load(Ordering::Relaxed) {
+pub(crate) fn preempt_check(gp: &'static G) {
+    if gp.is_asked() {
         preempt(gp);
     }
 }
 
-/// [`preempt_check`] for a caller that does not know its G.
+/// Gives way if the caller's time slice is over. Every operation that does not park calls it.
 #[inline]
 pub fn preempt_point() {
+    if somebody_is_asked() {
+        find_out_and_preempt();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn find_out_and_preempt() {
     if let Some(gp) = current() {
         preempt_check(gp);
     }
@@ -138,7 +145,7 @@ pub fn preempt_point() {
 fn preempt(gp: &'static G) {
     // Where it must not be suspended it gives way later.
     if pin::may_park(gp) {
-        gp.preempt.store(false, Ordering::Relaxed);
+        gp.no_longer_asked();
         if !gp.is_thread() {
             give_way(gp);
         }
@@ -154,7 +161,7 @@ pub(super) fn give_way(gp: &'static G) {
         unsafe { switch_off(gp, Switch::Preempt) };
     } else {
         // Later (`pin::unpin`).
-        gp.preempt.store(true, Ordering::Relaxed);
+        gp.ask_to_give_way();
     }
 }
 

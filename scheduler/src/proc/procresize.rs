@@ -72,7 +72,7 @@ fn press(sched: &'static Sched, n: usize) {
         // SAFETY: null or a G, whose memory is never freed; one that has gone on gives way for nothing.
         if let Some(gp) = unsafe { w.curg.load(Ordering::Acquire).as_ref() } {
             w.slice_over.store(true, Ordering::Relaxed);
-            gp.preempt.store(true, Ordering::Relaxed);
+            gp.ask_to_give_way();
             retake(sched, pp, false);
         }
     }

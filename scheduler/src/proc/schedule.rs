@@ -161,9 +161,9 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
     }
     let stack = gp.stack().expect("bound above");
     casgstatus(gp, Status::Runnable, Status::Running);
-    if !inherit && gp.preempt.load(Ordering::Relaxed) {
+    if !inherit && gp.is_asked() {
         // A request that was meant for an earlier slice.
-        gp.preempt.store(false, Ordering::Relaxed);
+        gp.no_longer_asked();
     }
     prefetch_next(gp);
     // Relaxed: read by the G itself, on this thread.

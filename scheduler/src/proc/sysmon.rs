@@ -226,7 +226,7 @@ fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> Seen {
         if now.since(last.since) >= slice(sched) {
             w.slice_over.store(true, Ordering::Relaxed);
             if let Some(gp) = running {
-                gp.preempt.store(true, Ordering::Relaxed);
+                gp.ask_to_give_way();
             }
             if !moved {
                 seen.acted |= look_at_hog(sched, pp, &mut last.asked, now);

@@ -69,12 +69,20 @@ impl Bounds {
 }
 
 /// The end of the slot that an address lies in, if it lies in a region.
-#[inline]
+#[inline(always)]
 pub fn slot_end(addr: usize) -> Option<usize> {
-    if let Some(offset) = BOUNDS[0].offset(addr) {
-        let slot = slot_size(0);
-        return Some(addr - offset + (offset / slot + 1) * slot);
+    match BOUNDS[0].offset(addr) {
+        Some(offset) => {
+            let slot = slot_size(0);
+            Some(addr - offset + (offset / slot + 1) * slot)
+        }
+        None => slot_end_elsewhere(addr),
     }
+}
+
+/// [`slot_end`] for an address outside the first region.
+#[inline(never)]
+fn slot_end_elsewhere(addr: usize) -> Option<usize> {
     (1..CLASSES as u8).find_map(|class| locate_in(class, addr)).map(|span| span.end)
 }
 

@@ -332,7 +332,7 @@ fn stack_pointer() -> usize {
 }
 
 /// The G whose stack the caller runs on, by arithmetic on the stack pointer; `None` on any other stack.
-#[inline]
+#[inline(always)]
 pub fn current_head() -> Option<&'static G> {
     let end = arena::slot_end(stack_pointer())?;
     // SAFETY: the caller runs in this slot.

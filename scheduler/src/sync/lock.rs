@@ -6,10 +6,9 @@
 //!
 //! **How long it stays away.** What costs is not the wait but the cache line: two Ps that take turns at the lock pay for its
 //! way from core to core at each turn, ten times what the section itself takes. If one stays away, the other does turn
-//! after turn at the uncontended price. That pays while the turns follow each other closely; if each is followed by some
-//! hundred nanoseconds of other work, staying away only wastes a core. So the lock counts its turns, and each contender
-//! compares: when there were many for the time that it was away, the next one stays away twice as long, else half
-//! as long. (docs/wake-policy.md has the measurement.)
+//! after turn at the uncontended price. That pays while they meet at the lock all the time; if they seldom do, staying away
+//! only wastes a core. So each contender looks how long ago the one before it came in. If that was a moment ago the next
+//! one stays away twice as long, else half as long. (docs/wake-policy.md has the measurement.)
 //!
 //! Rules for users:
 //! - no user code (`Drop`, `Clone`, a closure) and no park under it;
@@ -18,7 +17,9 @@
 //!   pair [`SpinLock::lock`] and [`SpinLock::unlock`] exists beside the guard of [`Spinning`].
 //!
 //! **Rejected**: `parking_lot` (its slow path keeps a thread-local queue node, and the lock is taken on goroutine
-//! stacks) and a futex lock (its unlock is a second read-modify-write, which is a tenth of a channel operation).
+//! stacks) and a futex lock (its unlock is a second read-modify-write, which is a tenth of a channel operation); a count of
+//! the turns, which would tell exactly what the others get done meanwhile (it costs the uncontended pair another tenth,
+//! wherever the count is kept).
 //!
 //! Tested by `tests/loom_lock.rs`, and by the models of every protocol that uses it. Under loom a contender waits for a
 //! bell instead of spinning (a model cannot explore a spin), and a shadow cell checks that each holder happens after
@@ -27,6 +28,8 @@
 use super::atomic::{AtomicBool, Ordering};
 #[cfg(not(loom))]
 use super::{os_yield, spin_hint};
+#[cfg(not(loom))]
+use crate::time::clock::Nanos;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 #[cfg(not(loom))]
@@ -40,20 +43,27 @@ const SHORTEST: u8 = if cfg!(shuttle) { 0 } else { 1 };
 const FIRST: u8 = if cfg!(shuttle) { 0 } else { 5 };
 #[cfg(not(loom))]
 const LONGEST: u8 = if cfg!(shuttle) { 0 } else { 8 };
-/// It was well that a contender stayed away if there was a turn for so many of its pauses. By measurement.
+/// A contender came in a moment ago: so many [`moment`]s. By measurement.
 #[cfg(not(loom))]
-const CLOSE: u32 = 16;
+const SOON: u16 = 4;
+
+/// The time in units of 64 ns, which come again after some milliseconds: it only says how long something short took.
+#[cfg(not(loom))]
+fn moment() -> u16 {
+    if cfg!(shuttle) { 0 } else { (Nanos::now().0 / 64) as u16 }
+}
 
 /// A lock with no data of its own. See the module.
 #[derive(Debug)]
 pub struct SpinLock {
     held: AtomicBool,
-    /// Times it was taken. Written under the lock. Like the next not the model's: they decide nothing.
-    #[cfg(not(loom))]
-    turns: AtomicU16,
-    /// For how many pauses the next contender stays away: their logarithm. Written under the lock.
+    /// For how many pauses the next contender stays away: their logarithm. Written under the lock. Like the next not the model's:
+    /// they decide nothing.
     #[cfg(not(loom))]
     patience: AtomicU8,
+    /// The [`moment`] at which the last contender came in. Written under the lock.
+    #[cfg(not(loom))]
+    since: AtomicU16,
     #[cfg(loom)]
     shadow: loom::cell::UnsafeCell<()>,
     #[cfg(loom)]
@@ -64,7 +74,7 @@ impl SpinLock {
     /// An open lock.
     #[cfg(not(loom))]
     pub const fn new() -> SpinLock {
-        SpinLock { held: AtomicBool::new(false), turns: AtomicU16::new(0), patience: AtomicU8::new(FIRST) }
+        SpinLock { held: AtomicBool::new(false), patience: AtomicU8::new(FIRST), since: AtomicU16::new(0) }
     }
 
     /// An open lock.
@@ -90,11 +100,9 @@ impl SpinLock {
     pub fn try_lock(&self) -> bool {
         // ORDERING: Acquire, pairs with the Release in `unlock`; what the last holder wrote is seen.
         let got = self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        #[cfg(loom)]
         if got {
-            #[cfg(loom)]
             self.shadow.with_mut(|_| ());
-            #[cfg(not(loom))]
-            self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
         got
     }
@@ -112,32 +120,37 @@ impl SpinLock {
     #[cold]
     #[cfg(not(loom))]
     fn lock_slow(&self) {
-        let before = self.turns.load(Ordering::Relaxed);
+        let soon = moment().wrapping_sub(self.since.load(Ordering::Relaxed)) <= SOON;
         let patience = self.patience.load(Ordering::Relaxed);
         let mut away = 0;
         loop {
-            (0..1 << patience).for_each(|_| spin_hint());
-            away += 1 << patience;
-            // Relaxed: only a hint when to try again.
-            if !self.held.load(Ordering::Relaxed) && self.try_lock() {
-                break;
-            }
-            if away >= 1 << LONGEST {
+            if away < 1 << LONGEST {
+                (0..1 << patience).for_each(|_| spin_hint());
+                away += 1 << patience;
+            } else {
                 os_yield();
             }
+            // Relaxed: only a hint when to try again.
+            if !self.is_held() && self.try_lock() {
+                break;
+            }
         }
-        // Its own turn not counted.
-        let turns = self.turns.load(Ordering::Relaxed).wrapping_sub(before).wrapping_sub(1);
-        let close = u32::from(turns) * CLOSE >= away;
         let patience =
-            if close { (patience + 1).min(LONGEST) } else { patience.saturating_sub(1).max(SHORTEST) };
+            if soon { (patience + 1).min(LONGEST) } else { patience.saturating_sub(1).max(SHORTEST) };
         self.patience.store(patience, Ordering::Relaxed);
+        self.since.store(moment(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn is_held(&self) -> bool {
+        // Relaxed: a hint.
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Releases the lock. The caller holds it.
     #[inline]
     pub fn unlock(&self) {
-        debug_assert!(self.held.load(Ordering::Relaxed), "unlock of an open lock");
+        debug_assert!(self.is_held(), "unlock of an open lock");
         // ORDERING: Release, pairs with the Acquire in `try_lock`.
         self.held.store(false, Ordering::Release);
         #[cfg(loom)]
