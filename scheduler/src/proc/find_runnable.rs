@@ -13,9 +13,10 @@
 //! whenever one is used up, and give theirs to the first in line.
 //!
 //! **Spinning.** An M in step 6 is counted in `nmspinning`, so that submitters need not wake another one. It looks at
-//! every victim four times, about a microsecond apart; what stands still between two looks is stolen. One that has
-//! stolen what stood still looks longer the next time, victims or not: goroutines that compute for some microseconds
-//! between two hand-overs come again, and a sleeping M would be woken too late for them (docs/wake-policy.md).
+//! every victim four times, a microsecond or two apart; what stands still between two looks is stolen. One that has
+//! stolen what stood still looks longer and twice as often the next time, victims or not: goroutines that compute for some
+//! microseconds between two hand-overs come again, and a sleeping M would be woken too late for them
+//! (docs/wake-policy.md).
 //!
 //! An M that is about to sleep while timers are pending becomes the [`Keeper`](crate::keeper::Keeper), if there is none.
 
@@ -44,9 +45,11 @@ const GLOBAL_EVERY: u32 = 61;
 /// Looks at each victim, as in Go.
 const ROUNDS: usize = 4;
 /// The same for an M that stole what stood still the last time. By measurement (docs/wake-policy.md).
-const LUCKY_ROUNDS: usize = 32;
-/// Pauses between two looks: about a microsecond. In a model one lets others run.
+const LUCKY_ROUNDS: usize = 64;
+/// Pauses between two looks, of some 40 ns each. In a model one lets others run.
 const PAUSES: u32 = if cfg!(shuttle) { 1 } else { 40 };
+/// The same as for the rounds.
+const LUCKY_PAUSES: u32 = if cfg!(shuttle) { 1 } else { 20 };
 
 /// The next goroutine for this M, which sleeps until there is one. `None`: the scheduler has stopped, and the M holds
 /// nothing of it any more.
@@ -207,7 +210,8 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
     const SEEN: usize = 64;
     let mut seen = [((0u32, ptr::null_mut()), 0); SEEN];
     let lucky = mp.lucky.replace(false);
-    for round in 0..if lucky { LUCKY_ROUNDS } else { ROUNDS } {
+    let (rounds, pauses) = if lucky { (LUCKY_ROUNDS, LUCKY_PAUSES) } else { (ROUNDS, PAUSES) };
+    for round in 0..rounds {
         let mut waiting = false;
         let start = mp.cheaprand() as usize % n;
         for i in 0..n {
@@ -245,7 +249,7 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
         if !waiting && !lucky {
             return None;
         }
-        (0..PAUSES).for_each(|_| spin_hint());
+        (0..pauses).for_each(|_| spin_hint());
     }
     None
 }
