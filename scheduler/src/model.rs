@@ -148,8 +148,14 @@ pub mod proc {
             false
         }
 
+        /// As in the real one.
+        pub const BRIEF: u32 = 6;
+
         /// Never called.
         pub fn do_spin() {}
+
+        /// Never called.
+        pub fn do_brief_spin() {}
     }
 
     /// No P to give away in a model.
