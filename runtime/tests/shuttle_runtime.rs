@@ -966,6 +966,37 @@ fn a_context_is_cancelled_once_and_all_below_it() {
 }
 
 #[test]
+fn a_function_for_a_context_is_stopped_or_runs() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let (top, cancel) = context::with_cancel(&context::background());
+            let (ctx, cancel_ctx) = context::with_cancel(&top);
+            let ran = chan::<()>(2);
+            let tx = ran.clone();
+            let stop = context::after_func(&ctx, move || tx.send(()));
+            // Who still waits for it when nobody has it any more.
+            let done = ctx.done();
+            let drops = gort::go(move || drop(ctx));
+            let cancels = [gort::go(move || cancel()), gort::go(move || cancel_ctx())];
+            let stopped = stop();
+            for h in cancels {
+                h.join().unwrap();
+            }
+            drops.join().unwrap();
+            assert_eq!(done.recv(), None);
+            if stopped {
+                assert!(ran.try_recv().is_err() && !stop());
+            } else {
+                ran.recv().unwrap();
+            }
+            assert!(ran.try_recv().is_err(), "it ran twice");
+        });
+        end(rt);
+    });
+}
+
+#[test]
 fn a_group_ends_with_its_first_error_and_runs_no_more_than_its_limit() {
     check(|builder| {
         let rt = builder.build().unwrap();
