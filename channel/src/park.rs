@@ -2,11 +2,12 @@
 //! `select`.
 
 use crate::hchan::Hchan;
+use crate::timer::TimerChan;
 use crate::waitq::{Sudog, WaitQ};
 use gort_scheduler::g::{G, WaitReason};
 use gort_scheduler::proc::deadlock::begin_wait;
+use gort_scheduler::proc::timers::tell;
 use gort_scheduler::proc::{getg, gopark, pin};
-use gort_scheduler::sync::SpinLock;
 use gort_scheduler::time::clock::Nanos;
 use gort_scheduler::time::sleep::gopark_until;
 use std::ptr;
@@ -74,7 +75,7 @@ pub(crate) unsafe fn park(
         c.lock.unlock();
         return Woken::Refused;
     }
-    let lock = ptr::from_ref(&c.lock).cast_mut().cast::<()>();
+    let arg = ptr::from_ref(c).cast_mut().cast::<()>();
     // SAFETY: the sudog is in place until this function returns, and by then out of the queue; whoever dequeues it
     // readies us, once (W3). The commit lets them at it.
     unsafe {
@@ -82,8 +83,8 @@ pub(crate) unsafe fn park(
             Wait::Until(deadline) => {
                 gp.begin_select();
                 q.enqueue(sg);
-                blocks(gp, c);
-                if !gopark_until(gp, Some(chanparkcommit), lock, reason, deadline) {
+                let commit = if blocks(gp, c) { timerparkcommit } else { chanparkcommit };
+                if !gopark_until(gp, Some(commit), arg, reason, deadline) {
                     c.lock.lock();
                     q.remove(sg);
                     unblocks(c);
@@ -94,8 +95,8 @@ pub(crate) unsafe fn park(
             Wait::No | Wait::Forever => {
                 begin_wait(gp);
                 q.enqueue(sg);
-                blocks(gp, c);
-                gopark(gp, Some(chanparkcommit), lock, reason);
+                let commit = if blocks(gp, c) { timerparkcommit } else { chanparkcommit };
+                gopark(gp, Some(commit), arg, reason);
             }
         }
     }
@@ -104,12 +105,15 @@ pub(crate) unsafe fn park(
     if sg.success.get() { Woken::Served } else { Woken::Closed }
 }
 
-/// A wait at a timer channel begins: its timer is armed. Under the lock, which is held until the park.
+/// A wait at a timer channel begins: its timer is armed. Under the lock, which is held until the park. Whether it is such a
+/// channel.
 #[inline]
-pub(crate) fn blocks(gp: &'static G, c: &Hchan) {
-    if let Some(t) = c.timer() {
+pub(crate) fn blocks(gp: &'static G, c: &Hchan) -> bool {
+    let timer = c.timer();
+    if let Some(t) = timer {
         t.block(gp, c);
     }
+    timer.is_some()
 }
 
 /// A wait at a timer channel has ended in another way than by a value. Under the lock.
@@ -124,10 +128,27 @@ pub(crate) fn unblocks(c: &Hchan) {
 ///
 /// # Safety
 ///
-/// `lock` is the held lock of a channel.
-unsafe fn chanparkcommit(_gp: &'static G, lock: *mut ()) -> bool {
+/// `c` is a channel whose lock is held.
+unsafe fn chanparkcommit(_gp: &'static G, c: *mut ()) -> bool {
     // SAFETY: the parked frame, whose handle keeps the channel alive, is left only after this unlock.
-    unsafe { (*lock.cast::<SpinLock>()).unlock() };
+    unsafe { (*c.cast::<Hchan>()).lock.unlock() };
+    true
+}
+
+/// The same at a timer channel: what its arming owes is paid then (C4 of `timer`).
+///
+/// # Safety
+///
+/// As for [`chanparkcommit`].
+unsafe fn timerparkcommit(_gp: &'static G, c: *mut ()) -> bool {
+    // SAFETY: as there.
+    let owed = unsafe {
+        let c = &*c.cast::<Hchan>();
+        let owed = c.timer().and_then(TimerChan::take_debt);
+        c.lock.unlock();
+        owed
+    };
+    tell(owed);
     true
 }
 

@@ -31,8 +31,10 @@ use crate::hchan::Hchan;
 use crate::park::{Wait, block_forever, blocks, unblocks};
 use crate::recv::recv_direct;
 use crate::send::send_direct;
+use crate::timer::TimerChan;
 use crate::waitq::{self, Sudog, WaitQ};
 use gort_scheduler::g::{G, WaitReason};
+use gort_scheduler::proc::timers::tell;
 use gort_scheduler::proc::{getg, gopark, pin};
 use gort_scheduler::time::sleep::gopark_until;
 use std::mem::MaybeUninit;
@@ -183,7 +185,7 @@ fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Op
             unsafe { q.enqueue(sg) };
         }
         if let Some(c) = case.c {
-            blocks(gp, c);
+            _ = blocks(gp, c);
         }
     }
     let arg = (&raw const locks).cast_mut().cast();
@@ -300,13 +302,17 @@ impl Locks<'_, '_> {
     /// From the last to the first, each once, at its first place. Nothing of the frame that holds the orders is
     /// looked at after the last unlock (X2).
     fn unlock(self) {
+        self.unlock_each(|c| c.lock.unlock());
+    }
+
+    fn unlock_each(self, mut unlock: impl FnMut(&Hchan)) {
         let mut left = self.lockorder;
         while let [rest @ .., i] = left {
             let c = self.cases[*i as usize].c;
             let again = rest.last().map(|j| self.cases[*j as usize].addr()) == c.map(Hchan::order);
             left = rest;
             if let (false, Some(c)) = (again, c) {
-                c.lock.unlock();
+                unlock(c);
             }
         }
     }
@@ -319,8 +325,14 @@ impl Locks<'_, '_> {
 ///
 /// `locks` is the [`Locks`] of the parked select, all held.
 unsafe fn selparkcommit(_gp: &'static G, locks: *mut ()) -> bool {
+    // What the timers among them owe is all owed by this select, and so to one (C4 of `timer`).
+    let mut owed = None;
     // SAFETY: the frame is alive until the last unlock; the copy is in this one.
-    unsafe { *locks.cast::<Locks<'_, '_>>() }.unlock();
+    unsafe { *locks.cast::<Locks<'_, '_>>() }.unlock_each(|c| {
+        owed = c.timer().and_then(TimerChan::take_debt).or(owed);
+        c.lock.unlock();
+    });
+    tell(owed);
     true
 }
 

@@ -24,6 +24,9 @@
 //! C3: Whoever waits has a handle and takes the timer out before it leaves, so a timer in a heap is one of a living channel. A
 //! firing takes a part in the channel (`sides`) when it is taken out, under the heap's lock, and gives it up at its end.
 //!
+//! C4: Arming may leave a debt to the keeper (`proc::timers`), `owes`, that whoever holds the lock takes along when it opens
+//! it, and pays then: nobody spins at this lock while a thread is woken.
+//!
 //! A ticker's next time is the first of its grid that lies in the future: who is slow misses ticks.
 //!
 //! A receiver arms the timer where it runs; a plain thread in the runtime that plain threads use. If a scheduler ends in which
@@ -40,7 +43,7 @@ use crate::waitq::{self, Sudog};
 use gort_scheduler::g::G;
 #[cfg(loom)]
 use gort_scheduler::model::Sched;
-use gort_scheduler::proc::timers::{arm, arm_parking};
+use gort_scheduler::proc::timers::{arm, arm_parking, tell};
 use gort_scheduler::proc::{current, getg};
 #[cfg(not(loom))]
 use gort_scheduler::sched::Sched;
@@ -66,6 +69,8 @@ pub(crate) struct TimerChan {
     /// A value is there or will come, be it in eternity.
     active: Cell<bool>,
     armed: Cell<bool>,
+    /// C4.
+    owes: Cell<Option<&'static Sched>>,
     fallback: Fallback,
 }
 
@@ -80,6 +85,7 @@ impl TimerChan {
             period: Cell::new(period),
             active: Cell::new(true),
             armed: Cell::new(false),
+            owes: Cell::new(None),
             fallback,
         }
     }
@@ -142,13 +148,21 @@ impl TimerChan {
         arms
     }
 
-    /// The goroutine `gp` is in `recvq`, and parks next (Go's `blockTimerChan`). Under the lock.
+    /// The goroutine `gp` is in `recvq`, and parks next (Go's `blockTimerChan`). Under the lock; what it may owe is to be taken
+    /// by the commit of the park.
     #[inline(never)]
     pub fn block(&self, gp: &'static G, c: &Hchan) {
         if self.arms(c) {
             // SAFETY: the timer is disarmed before the channel goes (C3).
-            unsafe { arm_parking(gp, self.sched(gp), &raw const self.timer, self.when.get()) };
+            let owed = unsafe { arm_parking(gp, self.sched(gp), &raw const self.timer, self.when.get()) };
+            self.owes.set(owed);
         }
+    }
+
+    /// What is owed to the keeper (C4). Under the lock; to be told when that is open.
+    #[inline]
+    pub fn take_debt(&self) -> Option<&'static Sched> {
+        self.owes.take()
     }
 
     /// Somebody has left `recvq` without a value (Go's `unblockTimerChan`). Under the lock.
@@ -185,7 +199,9 @@ impl TimerChan {
         self.when.set(when);
         self.period.set(period);
         let served = if c.recvq.is_empty() { None } else { self.set_for_waiters(c) };
+        let owed = self.take_debt();
         c.lock.unlock();
+        tell(owed);
         if let Some(sg) = served {
             // SAFETY: dequeued and served by `set_for_waiters`.
             unsafe { waitq::ready_by(me, sg) };
@@ -203,7 +219,8 @@ impl TimerChan {
         if self.arms(c) {
             let gp = getg();
             // SAFETY: the timer is disarmed before the channel goes (C3).
-            unsafe { arm(gp, self.sched(gp), &raw const self.timer, self.when.get()) };
+            let owed = unsafe { arm(gp, self.sched(gp), &raw const self.timer, self.when.get()) };
+            self.owes.set(owed);
         }
         served
     }
@@ -288,10 +305,9 @@ unsafe fn ended(timer: *const Timer) {
         if others {
             let sched = (t.fallback)();
             hchan.lock.lock();
-            if t.arms(hchan) {
-                arm(getg(), sched, timer, t.when.get());
-            }
+            let owed = if t.arms(hchan) { arm(getg(), sched, timer, t.when.get()) } else { None };
             hchan.lock.unlock();
+            tell(owed);
         }
         unpin(c);
     }

@@ -52,7 +52,7 @@ fn a_deadline_is_waited_for_and_then_what_never_comes_is_reported() {
 
 #[test]
 fn permits_that_nobody_releases() {
-    is_reported("permits_that_nobody_releases", "chan receive", || Semaphore::new(1).acquire(2));
+    is_reported("permits_that_nobody_releases", "semacquire", || Semaphore::new(1).acquire(2));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_semaphore_passes_over_who_was_given_up() {
                         let sem = sem.clone();
                         move || sem.acquire(1)
                     });
-                    common::until_parked(&other, "chan receive");
+                    common::until_parked(&other, "semacquire");
                     sem.release(1);
                     other.join().unwrap();
                     sem.release(1);

@@ -6,6 +6,8 @@ mod common;
 
 use common::child::{in_child, limit, memory};
 use common::{at_each_size, at_size, builder, eventually, until_parked};
+use gort::context::{background, with_timeout};
+use gort::sync::{Barrier, Condvar, ErrGroup, Mutex, Once, RwLock, Semaphore, WaitGroup};
 use gort::{Chan, JoinHandle, chan, go, goroutine_id, select, yield_now};
 use gort_scheduler::proc::goroutines;
 use gort_scheduler::throw::fatal;
@@ -14,6 +16,7 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -170,6 +173,79 @@ fn a_parked_goroutine_shows_what_it_waits_for_and_where() {
             }
             assert!(h.join().unwrap());
         }
+    });
+}
+
+/// Starts `waits`, which is seen to wait for this, has `opens` end the wait, and joins it.
+#[track_caller]
+fn waits_at(reason: &str, waits: impl FnOnce() + Send + 'static, opens: impl FnOnce()) {
+    let h = go(waits);
+    until_parked(&h, reason);
+    let text = dump();
+    let header = format!("goroutine {} [{reason}]:", h.id());
+    assert!(part(&text, h.id()).starts_with(&header), "no {header} in {text}");
+    opens();
+    h.join().unwrap();
+}
+
+#[test]
+fn what_waits_for_others_says_at_what() {
+    const LONG: Duration = Duration::from_secs(1000);
+    at_each_size(|| {
+        let sem = Arc::new(Semaphore::new(0));
+        let acquires: [fn(&Semaphore); 3] = [
+            |sem| sem.acquire(1),
+            |sem| assert!(sem.acquire_timeout(1, LONG)),
+            |sem| assert!(sem.acquire_context(&with_timeout(&background(), LONG).0, 1).is_ok()),
+        ];
+        for acquire in acquires {
+            let own = sem.clone();
+            waits_at("semacquire", move || acquire(&own), || sem.release(1));
+        }
+
+        let (group, ch) = (ErrGroup::<()>::new(), chan::<()>(0));
+        group.set_limit(1);
+        let (own, inner) = (group.clone(), ch.clone());
+        group.go(move || {
+            inner.recv();
+            Ok(())
+        });
+        waits_at("semacquire", move || own.go(|| Ok(())), || ch.close());
+        group.wait().unwrap();
+
+        let ch = chan::<()>(0);
+        let inner = ch.clone();
+        waits_at("semacquire", move || gort::scope(|s| _ = s.go(|| inner.recv())), || ch.close());
+
+        let lock = Arc::new(Mutex::new(()));
+        let (own, held) = (lock.clone(), lock.lock());
+        waits_at("sync.Mutex.Lock", move || drop(own.lock()), || drop(held));
+
+        let lock = Arc::new(RwLock::new(()));
+        let (own, held) = (lock.clone(), lock.read());
+        waits_at("sync.RWMutex.Lock", move || drop(own.write()), || drop(held));
+        let (own, held) = (lock.clone(), lock.write());
+        waits_at("sync.RWMutex.RLock", move || drop(own.read()), || drop(held));
+
+        let changed = Arc::new((Mutex::new(()), Condvar::new()));
+        let own = changed.clone();
+        waits_at("sync.Cond.Wait", move || own.1.wait(&mut own.0.lock()), || _ = changed.1.notify_one());
+
+        let wg = WaitGroup::new();
+        wg.add(1);
+        let own = wg.clone();
+        waits_at("sync.WaitGroup.Wait", move || own.wait(), || wg.done());
+
+        let barrier = Arc::new(Barrier::new(2));
+        let own = barrier.clone();
+        waits_at("sync.Barrier.Wait", move || _ = own.wait(), || _ = barrier.wait());
+
+        let (once, ch) = (Arc::new(Once::new()), chan::<()>(0));
+        let (own, inner) = (once.clone(), ch.clone());
+        let first = go(move || own.call_once(|| _ = inner.recv()));
+        until_parked(&first, "chan receive");
+        waits_at("sync.Once.Do", move || once.call_once(|| ()), || ch.close());
+        first.join().unwrap();
     });
 }
 

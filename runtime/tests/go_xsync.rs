@@ -259,7 +259,7 @@ fn test_weighted_doesnt_block_if_too_big() {
             let (sem, ctx) = (sem.clone(), ctx.clone());
             move || sem.acquire_context(&ctx, N + 1)
         });
-        until_parked(&too_big, "select");
+        until_parked(&too_big, "semacquire");
         let g = ErrGroup::<()>::new();
         for _ in 0..6 {
             let sem = sem.clone();
@@ -315,12 +315,12 @@ fn test_alloc_cancel_doesnt_starve() {
             let sem = sem.clone();
             move || sem.acquire_context(&ctx, 10)
         });
-        until_parked(&big, "select");
+        until_parked(&big, "semacquire");
         let small = go({
             let sem = sem.clone();
             move || sem.acquire(1)
         });
-        until_parked(&small, "chan receive");
+        until_parked(&small, "semacquire");
         assert!(!small.is_finished() && !sem.try_acquire(1));
         // The big one goes away, and the small one need wait for nobody.
         cancel();

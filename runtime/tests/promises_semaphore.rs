@@ -69,7 +69,7 @@ fn first_come_first_served() {
                     sem.acquire(k);
                     order.lock().unwrap().push(n);
                 });
-                until_parked(&h, "chan receive");
+                until_parked(&h, "semacquire");
                 (h, k)
             })
             .collect();
@@ -94,7 +94,7 @@ fn a_request_for_more_than_there_is_waits_until_there_is() {
             let sem = sem.clone();
             move || sem.acquire(3)
         });
-        until_parked(&large, "chan receive");
+        until_parked(&large, "semacquire");
         assert!(!sem.try_acquire(1), "it has overtaken");
         sem.release(2);
         large.join().unwrap();
@@ -111,18 +111,34 @@ fn who_gives_up_blocks_nobody_and_takes_nothing() {
             let sem = sem.clone();
             move || sem.acquire_context(&ctx, 2)
         });
-        until_parked(&gives_up, "select");
+        until_parked(&gives_up, "semacquire");
         let behind = go({
             let sem = sem.clone();
             move || sem.acquire(1)
         });
-        until_parked(&behind, "chan receive");
+        until_parked(&behind, "semacquire");
         cancel();
         behind.join().unwrap();
         assert!(gives_up.join().unwrap().is_err());
         assert!(!sem.acquire_timeout(1, Duration::from_millis(1)));
         sem.release(1);
         assert!(sem.acquire_timeout(1, Duration::ZERO) && sem.available() == 0);
+    });
+}
+
+#[test]
+fn a_context_that_ends_under_a_plain_thread_ends_its_wait() {
+    on_both(|| {
+        let sem = Arc::new(Semaphore::new(0));
+        let (ctx, cancel) = with_cancel(&background());
+        let waits = thread::spawn({
+            let sem = sem.clone();
+            move || sem.acquire_context(&ctx, 1)
+        });
+        eventually("it waits", || format!("{sem:?}").contains("waiting: 1"));
+        cancel();
+        assert!(gort::blocking(|| waits.join().unwrap()).is_err());
+        assert_eq!(format!("{sem:?}"), "Semaphore { available: 0, waiting: 0 }");
     });
 }
 

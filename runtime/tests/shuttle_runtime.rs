@@ -9,7 +9,10 @@
 //! fails the case. So each case also says that its runtime's threads all end.
 #![cfg(shuttle)]
 
-use gort::{Runtime, RuntimeBuilder, chan, channel, select};
+use gort::sync::{
+    Barrier, Condvar, ErrGroup, Mutex, MutexGuard, Once, OnceLock, RwLock, Semaphore, WaitGroup,
+};
+use gort::{Runtime, RuntimeBuilder, chan, channel, context, select, time};
 use shuttle::rand::RngCore;
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId, UncontrolledNondeterminismCheckScheduler};
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
@@ -563,5 +566,458 @@ fn the_number_of_ps_changes_under_the_goroutines() {
             }
             all.into_iter().for_each(|h| h.join().unwrap());
         });
+    });
+}
+
+/// A number that goroutines change together: who is at it finds nobody else there.
+#[derive(Default)]
+struct Guarded {
+    inside: AtomicUsize,
+    times: AtomicUsize,
+}
+
+impl Guarded {
+    fn alone(&self) {
+        assert_eq!(self.inside.fetch_add(1, Ordering::Relaxed), 0, "not alone");
+        self.times.fetch_add(1, Ordering::Relaxed);
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn times(&self) -> usize {
+        self.times.load(Ordering::Relaxed)
+    }
+}
+
+/// Goroutines that all do the same.
+fn each<T: Send + 'static>(
+    rt: &Runtime,
+    n: usize,
+    f: impl Fn(usize) -> T + Clone + Send + 'static,
+) -> Vec<gort::JoinHandle<T>> {
+    (0..n)
+        .map(|i| {
+            let f = f.clone();
+            rt.go(move || f(i))
+        })
+        .collect()
+}
+
+/// What they all said.
+fn joined<T>(handles: Vec<gort::JoinHandle<T>>) -> Vec<T> {
+    handles.into_iter().map(|h| h.join().unwrap()).collect()
+}
+
+#[test]
+fn a_mutex_is_held_by_one_and_wakes_all_who_wait() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let shared = Arc::new((Mutex::new(()), Guarded::default()));
+        let s = shared.clone();
+        let patient = each(&rt, 2, move |_| {
+            for _ in 0..2 {
+                let _held = s.0.lock();
+                s.1.alone();
+                gort::yield_now();
+            }
+        });
+        let s = shared.clone();
+        let timed = each(&rt, 2, move |_| {
+            let held = s.0.try_lock_for(a_moment());
+            held.iter().for_each(|_| s.1.alone());
+            usize::from(held.is_some())
+        });
+        let s = shared.clone();
+        let thread = thread::spawn(move || {
+            let _held = s.0.lock();
+            s.1.alone();
+        });
+        joined(patient);
+        thread.join().unwrap();
+        let in_time: usize = joined(timed).into_iter().sum();
+        assert_eq!(shared.1.times(), 5 + in_time);
+        assert!(shared.0.try_lock().is_some(), "held by nobody, and not open");
+        end(rt);
+    });
+}
+
+#[test]
+fn a_mutex_that_is_handed_over_reaches_who_waits() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let shared = Arc::new((Mutex::new(()), Guarded::default()));
+        let s = shared.clone();
+        let fair = each(&rt, 2, move |_| {
+            for _ in 0..2 {
+                let held = s.0.lock();
+                s.1.alone();
+                MutexGuard::unlock_fair(held);
+            }
+        });
+        let s = shared.clone();
+        let timed = rt.go(move || s.0.try_lock_for(a_moment()).iter().for_each(|_| s.1.alone()));
+        joined(fair);
+        timed.join().unwrap();
+        assert!((4..=5).contains(&shared.1.times()));
+        assert!(shared.0.try_lock().is_some(), "held by nobody, and not open");
+        end(rt);
+    });
+}
+
+#[test]
+fn a_writer_is_alone_and_readers_come_between() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let shared = Arc::new((RwLock::new(()), Guarded::default()));
+        let s = shared.clone();
+        let writers = each(&rt, 2, move |i| {
+            if i == 0 {
+                let _held = s.0.write();
+                s.1.alone();
+                gort::yield_now();
+                1
+            } else {
+                let held = s.0.try_write_for(a_moment());
+                held.iter().for_each(|_| s.1.alone());
+                usize::from(held.is_some())
+            }
+        });
+        let s = shared.clone();
+        let readers = each(&rt, 2, move |i| {
+            for _ in 0..2 {
+                let held = if i == 0 { Some(s.0.read()) } else { s.0.try_read_for(a_moment()) };
+                if held.is_some() {
+                    let before = s.1.times();
+                    gort::yield_now();
+                    assert_eq!(
+                        (s.1.inside.load(Ordering::Relaxed), s.1.times()),
+                        (0, before),
+                        "a writer is there"
+                    );
+                }
+            }
+        });
+        joined(readers);
+        let written: usize = joined(writers).into_iter().sum();
+        assert_eq!(shared.1.times(), written);
+        assert!(shared.0.try_write().is_some(), "held by nobody, and not open");
+        end(rt);
+    });
+}
+
+#[test]
+fn a_condition_that_has_come_true_is_seen_by_all_who_wait_for_it() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let shared = Arc::new((Mutex::new(0), Condvar::new()));
+        let s = shared.clone();
+        let patient = each(&rt, 2, move |_| {
+            let mut permits = s.0.lock();
+            while *permits == 0 {
+                s.1.wait(&mut permits);
+            }
+            *permits -= 1;
+        });
+        let s = shared.clone();
+        let timed = rt.go(move || {
+            let mut permits = s.0.lock();
+            if !s.1.wait_for(&mut permits, a_moment()).timed_out() {
+                // It was meant for another one.
+                s.1.notify_one();
+            }
+        });
+        let s = shared.clone();
+        let gives = rt.go(move || {
+            for _ in 0..2 {
+                *s.0.lock() += 1;
+                s.1.notify_one();
+                gort::yield_now();
+            }
+        });
+        gives.join().unwrap();
+        joined(patient);
+        timed.join().unwrap();
+        assert_eq!(*shared.0.lock(), 0);
+        end(rt);
+    });
+}
+
+#[test]
+fn permits_are_somebodys_or_free_whatever_ends_a_wait_for_them() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let sem = Arc::new(Semaphore::new(2));
+        let (ctx, cancel) = context::with_cancel(&context::background());
+        let held = Arc::new(AtomicUsize::new(0));
+        let (s, h) = (sem.clone(), held.clone());
+        let all = each(&rt, 4, move |i| {
+            let k = 1 + i % 2;
+            let got = match i {
+                0 => s.acquire_timeout(k, a_moment()),
+                1 => s.acquire_context(&ctx, k).is_ok(),
+                _ => {
+                    s.acquire(k);
+                    true
+                }
+            };
+            if got {
+                assert!(h.fetch_add(k, Ordering::Relaxed) + k <= 2, "more than there are");
+                gort::yield_now();
+                h.fetch_sub(k, Ordering::Relaxed);
+                s.release(k);
+            }
+        });
+        let s = sem.clone();
+        let thread = thread::spawn(move || {
+            s.acquire(1);
+            s.release(1);
+        });
+        cancel();
+        joined(all);
+        thread.join().unwrap();
+        assert_eq!(sem.available(), 2);
+        assert!(sem.try_acquire(2), "somebody is in the way");
+        end(rt);
+    });
+}
+
+#[test]
+fn a_wait_group_is_used_again() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let wg = WaitGroup::new();
+        let done = Arc::new(AtomicUsize::new(0));
+        for round in 1..3 {
+            wg.add(2);
+            let (own, d) = (wg.clone(), done.clone());
+            let workers = each(&rt, 2, move |_| {
+                d.fetch_add(1, Ordering::Relaxed);
+                own.done();
+            });
+            let (own, d) = (wg.clone(), done.clone());
+            let waits = rt.go(move || {
+                own.wait();
+                assert_eq!(d.load(Ordering::Relaxed), 2 * round);
+            });
+            wg.wait();
+            assert_eq!(done.load(Ordering::Relaxed), 2 * round);
+            waits.join().unwrap();
+            joined(workers);
+        }
+        end(rt);
+    });
+}
+
+#[test]
+fn what_is_done_once_is_seen_by_all() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let shared = Arc::new((Once::new(), OnceLock::new(), Guarded::default()));
+        let s = shared.clone();
+        let all = each(&rt, 3, move |i| {
+            s.0.call_once(|| {
+                gort::yield_now();
+                s.2.alone();
+            });
+            assert_eq!(s.2.times(), 1);
+            *s.1.get_or_init(|| {
+                gort::yield_now();
+                i
+            })
+        });
+        let said = joined(all);
+        assert!(said.iter().all(|i| Some(i) == shared.1.get()), "{said:?}");
+        end(rt);
+    });
+}
+
+#[test]
+fn who_meet_at_a_barrier_go_on_together() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        let shared = Arc::new((Barrier::new(2), AtomicUsize::new(0)));
+        let s = shared.clone();
+        let all = each(&rt, 2, move |_| {
+            (1..3)
+                .filter(|round| {
+                    s.1.fetch_add(1, Ordering::Relaxed);
+                    let leads = s.0.wait().is_leader();
+                    assert!(s.1.load(Ordering::Relaxed) >= 2 * round);
+                    leads
+                })
+                .count()
+        });
+        assert_eq!(joined(all).into_iter().sum::<usize>(), 2, "one leads each round");
+        end(rt);
+    });
+}
+
+#[test]
+fn a_timer_that_is_stopped_has_fired_or_never_does() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let calls = Arc::new(AtomicUsize::new(0));
+            let wg = WaitGroup::new();
+            wg.add(1);
+            let (c, w) = (calls.clone(), wg.clone());
+            let timer = time::after_func(a_moment(), move || {
+                c.fetch_add(1, Ordering::Relaxed);
+                w.done();
+            });
+            gort::yield_now();
+            if timer.stop() {
+                assert_eq!(calls.load(Ordering::Relaxed), 0);
+                assert!(!timer.stop() && !timer.reset(a_moment()));
+            }
+            // Now, or by the firing that could not be stopped.
+            wg.wait();
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
+        });
+        end(rt);
+    });
+}
+
+#[test]
+fn a_value_of_a_timer_is_that_of_its_last_setting() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let timer = Arc::new(time::Timer::new(a_moment()));
+            let waits = {
+                let timer = timer.clone();
+                gort::go(move || timer.c().recv().is_some())
+            };
+            gort::yield_now();
+            // Received already, or to come once.
+            let to_come = timer.reset(a_moment());
+            assert!(waits.join().unwrap());
+            if to_come {
+                assert!(!timer.stop(), "one was received, and there is another one");
+            } else {
+                assert!(timer.stop() || timer.c().try_recv().is_ok());
+            }
+            assert!(timer.c().try_recv().is_err());
+        });
+        end(rt);
+    });
+}
+
+#[test]
+fn a_ticker_ticks_until_it_is_stopped_whoever_waits() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let ticker = Arc::new(time::Ticker::new(Duration::from_micros(3)));
+            let all: Vec<_> = (0..2)
+                .map(|_| {
+                    let ticker = ticker.clone();
+                    gort::go(move || (0..2).filter_map(|_| ticker.c().recv()).collect::<Vec<_>>())
+                })
+                .collect();
+            let mut ticks: Vec<_> = all.into_iter().flat_map(|h| h.join().unwrap()).collect();
+            assert_eq!(ticks.len(), 4);
+            ticks.sort_unstable();
+            ticks.dedup();
+            assert_eq!(ticks.len(), 4, "a tick came twice");
+            ticker.stop();
+            assert!(ticker.c().try_recv().is_err());
+            ticker.reset(Duration::from_micros(2));
+            ticker.c().recv().unwrap();
+        });
+        end(rt);
+    });
+}
+
+#[test]
+fn a_context_is_cancelled_once_and_all_below_it() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let (top, cancel) = context::with_cancel(&context::background());
+            let (timed, _cancel) = context::with_timeout(&top, a_moment());
+            let ran = chan::<()>(4);
+            let tx = ran.clone();
+            let stop = context::after_func(&timed, move || tx.send(()));
+            let below = {
+                let timed = timed.clone();
+                gort::go(move || {
+                    // Registered while, before or after the parent is cancelled.
+                    let (ctx, _cancel) = context::with_cancel(&timed);
+                    ctx.done().recv();
+                    (ctx.err(), timed.err())
+                })
+            };
+            let waits = {
+                let done = timed.done();
+                gort::go(move || done.recv())
+            };
+            gort::go(move || cancel());
+            let (own, above) = below.join().unwrap();
+            assert!(own.is_some() && own == above, "{own:?} {above:?}");
+            assert_eq!(waits.join().unwrap(), None);
+            if stop() {
+                assert!(ran.try_recv().is_err());
+            } else {
+                ran.recv().unwrap();
+            }
+        });
+        end(rt);
+    });
+}
+
+#[test]
+fn a_function_for_a_context_is_stopped_or_runs() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let (top, cancel) = context::with_cancel(&context::background());
+            let (ctx, cancel_ctx) = context::with_cancel(&top);
+            let ran = chan::<()>(2);
+            let tx = ran.clone();
+            let stop = context::after_func(&ctx, move || tx.send(()));
+            // Who still waits for it when nobody has it any more.
+            let done = ctx.done();
+            let drops = gort::go(move || drop(ctx));
+            let cancels = [gort::go(move || cancel()), gort::go(move || cancel_ctx())];
+            let stopped = stop();
+            for h in cancels {
+                h.join().unwrap();
+            }
+            drops.join().unwrap();
+            assert_eq!(done.recv(), None);
+            if stopped {
+                assert!(ran.try_recv().is_err() && !stop());
+            } else {
+                ran.recv().unwrap();
+            }
+            assert!(ran.try_recv().is_err(), "it ran twice");
+        });
+        end(rt);
+    });
+}
+
+#[test]
+fn a_group_ends_with_its_first_error_and_runs_no_more_than_its_limit() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let (group, ctx) = ErrGroup::<usize>::with_context(&context::background());
+            group.set_limit(2);
+            let at_once = Arc::new(AtomicUsize::new(0));
+            for i in 0..3 {
+                let (done, at_once) = (ctx.done(), at_once.clone());
+                group.go(move || {
+                    assert!(at_once.fetch_add(1, Ordering::Relaxed) < 2);
+                    if i == 0 {
+                        done.recv();
+                    }
+                    at_once.fetch_sub(1, Ordering::Relaxed);
+                    if i == 1 { Err(i) } else { Ok(()) }
+                });
+            }
+            assert_eq!(group.wait(), Err(1));
+            assert!(ctx.err().is_some());
+        });
+        end(rt);
     });
 }

@@ -547,6 +547,13 @@ impl G {
         self.select_done.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// True if somebody has won it, at some moment.
+    #[inline]
+    pub fn select_is_won(&self) -> bool {
+        // Relaxed: as in `win_select`.
+        self.select_done.load(Ordering::Relaxed) != 0
+    }
+
     /// Leaves a word for the woken. The caller owns the right to ready it.
     #[inline]
     pub fn set_param(&self, param: *mut ()) {

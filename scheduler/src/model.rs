@@ -148,8 +148,14 @@ pub mod proc {
             false
         }
 
+        /// As in the real one.
+        pub const BRIEF: u32 = 6;
+
         /// Never called.
         pub fn do_spin() {}
+
+        /// Never called.
+        pub fn do_brief_spin() {}
     }
 
     /// No P to give away in a model.
@@ -176,12 +182,21 @@ pub mod proc {
         /// # Safety
         ///
         /// As in the real one.
-        pub unsafe fn arm(_gp: &'static G, _sched: &Sched, timer: *const Timer, when: Nanos) {
+        pub unsafe fn arm(
+            _gp: &'static G,
+            _sched: &Sched,
+            timer: *const Timer,
+            when: Nanos,
+        ) -> Option<&'static Sched> {
             // SAFETY: the caller's promise.
             let _ = unsafe { heap().arm(timer, when) };
+            None
         }
 
         pub use arm as arm_parking;
+
+        /// No keeper in a model.
+        pub fn tell(_owed: Option<&'static Sched>) {}
 
         /// Counts, and readies threads of the model.
         #[derive(Debug, Default)]

@@ -13,6 +13,8 @@ type Function = Box<dyn FnOnce() + Send>;
 
 /// A function that waits for a context.
 pub(super) struct AfterFunc {
+    /// It is called by who cancels the context, and not in a goroutine of its own.
+    at_once: bool,
     f: Spinning<Option<Function>>,
     /// Among whose children it is, and at which number.
     home: Spinning<Option<(Weak<Node>, usize)>>,
@@ -24,11 +26,13 @@ impl AfterFunc {
         self.f.lock().is_some()
     }
 
-    /// Runs it in a goroutine of its own, unless that has been done, or it was stopped.
+    /// Runs it, in a goroutine of its own if it may take long, unless that has been done, or it was stopped.
     pub fn start(&self) {
         let f = self.f.lock().take();
-        if let Some(f) = f {
-            go(f);
+        match f {
+            Some(f) if self.at_once => f(),
+            Some(f) => _ = go(f),
+            None => {}
         }
     }
 
@@ -80,7 +84,20 @@ pub fn after_func<F>(ctx: &Context, f: F) -> StopFunc
 where
     F: FnOnce() + Send + 'static,
 {
-    let func = Arc::new(AfterFunc { f: Spinning::new(Some(Box::new(f))), home: Spinning::new(None) });
+    register(ctx, Box::new(f), false)
+}
+
+/// The same for a function that is called where the context is cancelled, or here if it is done: it is short and parks nowhere. It
+/// may still run, or run yet, when the stop says false.
+pub(crate) fn call_when_done<F>(ctx: &Context, f: F) -> StopFunc
+where
+    F: FnOnce() + Send + 'static,
+{
+    register(ctx, Box::new(f), true)
+}
+
+fn register(ctx: &Context, f: Function, at_once: bool) -> StopFunc {
+    let func = Arc::new(AfterFunc { at_once, f: Spinning::new(Some(f)), home: Spinning::new(None) });
     if let Some(node) = ctx.canceller() {
         func.clone().settle(node);
     }

@@ -40,6 +40,7 @@ mod node;
 mod tests;
 
 pub use after_func::after_func;
+pub(crate) use after_func::call_when_done;
 use children::Child;
 pub use error::{Cause, ContextError};
 pub use func::{CancelCauseFunc, CancelFunc, StopFunc};

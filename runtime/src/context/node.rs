@@ -43,9 +43,9 @@ use super::{Cause, Context, ContextError};
 use crate::time::{self, Timer};
 use gort_channel::{Receiver, Sender, channel};
 use gort_scheduler::sync::Spinning;
+use gort_scheduler::sync::atomic::{AtomicU8, Ordering};
 use std::any::Any;
 use std::mem;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 

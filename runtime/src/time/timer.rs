@@ -6,6 +6,7 @@ use gort_channel::Receiver;
 use gort_scheduler::proc::preempt_point;
 use gort_scheduler::time::func::FuncTimer;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,19 +32,35 @@ enum Event {
 }
 
 /// A function timer, whatever it calls.
+///
+/// # Safety
+///
+/// Of both functions: `this` is the handle that they were reached by.
 pub(super) trait Calls: Send + Sync {
-    fn stop(self: Arc<Self>) -> bool;
-    fn reset(self: Arc<Self>, d: Duration) -> bool;
+    unsafe fn stop(&self, this: &Arc<dyn Calls>) -> bool;
+    unsafe fn reset(&self, this: &Arc<dyn Calls>, d: Duration) -> bool;
 }
 
 impl<F: FnMut() + Send + 'static> Calls for FuncTimer<after_func::Call<F>> {
-    fn stop(self: Arc<Self>) -> bool {
-        FuncTimer::stop(&self)
+    unsafe fn stop(&self, this: &Arc<dyn Calls>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { by_type::<Self>(this) }.stop()
     }
 
-    fn reset(self: Arc<Self>, d: Duration) -> bool {
-        after_func::arm(&self, d)
+    unsafe fn reset(&self, this: &Arc<dyn Calls>, d: Duration) -> bool {
+        // SAFETY: the caller's promise.
+        after_func::arm(&*unsafe { by_type::<Self>(this) }, d)
     }
+}
+
+/// The same handle, and no count more: a count is two read-modify-writes, which is a third of a reset.
+///
+/// # Safety
+///
+/// `this` is a handle to a `T`. What comes of it is not kept for longer.
+unsafe fn by_type<T>(this: &Arc<dyn Calls>) -> ManuallyDrop<Arc<T>> {
+    // SAFETY: of that type by the caller's promise; it is not dropped, so it needs no count.
+    ManuallyDrop::new(unsafe { Arc::from_raw(Arc::as_ptr(this).cast::<T>()) })
 }
 
 const _: () = {
@@ -102,7 +119,8 @@ impl Timer {
     pub fn stop(&self) -> bool {
         let was = match &self.event {
             Event::Chan(c) => gort_channel::timer::stop(c),
-            Event::Func(calls) => calls.clone().stop(),
+            // SAFETY: reached by this handle.
+            Event::Func(calls) => unsafe { calls.stop(calls) },
         };
         preempt_point();
         was
@@ -122,7 +140,8 @@ impl Timer {
     pub fn reset(&self, d: Duration) -> bool {
         let was = match &self.event {
             Event::Chan(c) => chan::reset(c, d),
-            Event::Func(calls) => calls.clone().reset(d),
+            // SAFETY: reached by this handle.
+            Event::Func(calls) => unsafe { calls.reset(calls, d) },
         };
         preempt_point();
         was

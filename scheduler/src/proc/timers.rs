@@ -8,6 +8,9 @@
 //! has the P next: when its M has found a goroutine to run (then it will not look at the clock for a while), or gives the P up
 //! (`pay`). A P with a debt is held by an M that is awake.
 //!
+//! Who has no P and holds a lock, of a channel whose timer it is, pays when the lock is open ([`tell`]): nobody spins while the
+//! kernel is called, or a thread is started.
+//!
 //! T1: Between the arming and the payment the first deadline may have gone, or another one have taken its place that was not
 //! told of because it was not the first. So what is told is not the deadline but that there is one: the keeper's `until` is
 //! compared with what is first by then.
@@ -38,11 +41,13 @@ pub struct Firing {
     pp: Option<&'static P>,
     /// The first one made ready runs next, the others in their order behind it; each through `runnext` would run last first.
     first: Option<&'static G>,
+    /// The keeper must be told, of a caller without a P, when it is through.
+    owes: Option<&'static Sched>,
 }
 
 impl Firing {
     fn new(sched: &'static Sched, pp: Option<&'static P>) -> Firing {
-        Firing { sched, pp, first: None }
+        Firing { sched, pp, first: None, owes: None }
     }
 
     /// Readies a goroutine or a plain thread. The caller owns the right to.
@@ -66,7 +71,7 @@ impl Firing {
         };
         // SAFETY: the caller's promise.
         let put = unsafe { timers.arm(timer, when) };
-        owe(self.sched, self.pp, put);
+        self.owes = owe_later(self.sched, self.pp, put).or(self.owes);
     }
 
     /// Starts a goroutine, spawned at this place of the program.
@@ -96,6 +101,7 @@ impl Drop for Firing {
         if let Some(gp) = self.first.take() {
             ready_from_g0(self.sched, self.pp, gp, true);
         }
+        tell(self.owes.take());
     }
 }
 
@@ -126,6 +132,24 @@ fn owe(sched: &'static Sched, pp: Option<&'static P>, put: Put) {
     }
 }
 
+/// The same for one who holds a lock: without a P it pays later, by [`tell`].
+#[must_use]
+fn owe_later(sched: &'static Sched, pp: Option<&'static P>, put: Put) -> Option<&'static Sched> {
+    if pp.is_some() {
+        owe(sched, pp, put);
+        return None;
+    }
+    (put == Put::First).then_some(sched)
+}
+
+/// Tells the keeper what is owed to it. On any stack; no lock is held.
+#[inline]
+pub fn tell(owed: Option<&'static Sched>) {
+    if let Some(sched) = owed {
+        sched.timer_is_first();
+    }
+}
+
 /// Tells the keeper, if the P owes it. The caller holds the P.
 #[inline]
 pub(super) fn pay(sched: &'static Sched, pp: &'static P) {
@@ -148,30 +172,40 @@ pub unsafe fn arm_parked(gp: &'static G, sched: &'static Sched, timer: *const Ti
     owe(sched, pp, put);
 }
 
-/// Arms a timer for the caller, `gp`, who parks next.
+/// Arms a timer for the caller, `gp`, who parks next. What it gives must be [told](tell) when no lock is held.
 ///
 /// # Safety
 ///
 /// As for [`Timers::arm`].
-pub unsafe fn arm_parking(gp: &'static G, sched: &'static Sched, timer: *const Timer, when: Nanos) {
+#[must_use]
+pub unsafe fn arm_parking(
+    gp: &'static G,
+    sched: &'static Sched,
+    timer: *const Timer,
+    when: Nanos,
+) -> Option<&'static Sched> {
     with_heap(gp, sched, |timers, pp| {
         // SAFETY: the caller's promise.
         let put = unsafe { timers.arm(timer, when) };
-        owe(sched, pp, put);
-    });
+        owe_later(sched, pp, put)
+    })
 }
 
-/// Arms a timer for the caller, `gp`, who goes on.
+/// Arms a timer for the caller, `gp`, who goes on. What it gives must be [told](tell) when no lock is held.
 ///
 /// # Safety
 ///
 /// As for [`Timers::arm`].
-pub unsafe fn arm(gp: &'static G, sched: &'static Sched, timer: *const Timer, when: Nanos) {
+#[must_use]
+pub unsafe fn arm(
+    gp: &'static G,
+    sched: &'static Sched,
+    timer: *const Timer,
+    when: Nanos,
+) -> Option<&'static Sched> {
     // SAFETY: the caller's promise.
     let put = with_heap(gp, sched, |timers, _| unsafe { timers.arm(timer, when) });
-    if put == Put::First {
-        sched.timer_is_first();
-    }
+    owe_later(sched, None, put)
 }
 
 /// Arms a function timer for the caller, `gp`, anew if it was armed; whether it was.

@@ -8,6 +8,7 @@
 //! | [`rwmutex`] | [`RWMutex`]: readers together, or one writer |
 //! | [`notify`] | [`NotifyList`]: what a condition variable waits on |
 //! | [`waitgroup`] | [`WaitGroup`]: counter and waiters in one word |
+//! | [`semaphore`] | [`Semaphore`]: permits, several at a time, first come, first served |
 //!
 //! A lock is a few bytes, and who waits for it is not written in it but in a table that the process has once: the
 //! address, mixed, names a bucket, and in the bucket a queue.
@@ -36,11 +37,13 @@ pub mod mutex;
 pub mod notify;
 mod root;
 pub mod rwmutex;
+pub mod semaphore;
 pub mod waitgroup;
 
 pub use mutex::Mutex;
 pub use notify::NotifyList;
 pub use rwmutex::RWMutex;
+pub use semaphore::Semaphore;
 pub use waitgroup::WaitGroup;
 
 use crate::g::{G, WaitReason};
@@ -161,6 +164,59 @@ impl Queue {
         sg.word.set(word);
         // One that is awake may be gone when the bucket is opened.
         Some(Dequeued { sg: sg.parked.get().then_some(sg), last })
+    }
+
+    /// How many are in the queue, those included whose wait is over.
+    fn len(&mut self) -> usize {
+        let key = self.key;
+        self.root().len(key)
+    }
+
+    /// True if nobody waits here whose wait is still open. Those whose is not are taken out, up to the first.
+    fn none_open(&mut self) -> bool {
+        let key = self.key;
+        // SAFETY: the bucket is locked.
+        unsafe { self.root().first_open(key).is_none() }
+    }
+
+    /// As [`Queue::dequeue`], if `take` takes for the first what it needs (`Sudog::size`); `back` gives that back if its wait
+    /// turns out to be over.
+    fn dequeue_if(
+        &mut self,
+        word: u8,
+        mut take: impl FnMut(usize) -> bool,
+        mut back: impl FnMut(usize),
+    ) -> Option<Dequeued> {
+        let key = self.key;
+        loop {
+            // SAFETY: the bucket is locked.
+            let sg = unsafe { self.root().first_open(key) }?;
+            let size = sg.size.get();
+            if !take(size) {
+                return None;
+            }
+            // SAFETY: as above; it is in this queue.
+            match unsafe { self.take_out(sg, word) } {
+                Some(first) => return Some(first),
+                None => back(size),
+            }
+        }
+    }
+
+    /// Takes out this one, if it is still in the queue and its wait is open, saying `word`.
+    ///
+    /// # Safety
+    ///
+    /// `sg` is in this queue, or its wait there is not over.
+    unsafe fn take_out(&mut self, sg: &'static Sudog, word: u8) -> Option<Dequeued> {
+        let key = self.key;
+        // SAFETY: the bucket is locked.
+        let claimed = unsafe { self.root().remove(sg) && sg.claim() };
+        if !claimed {
+            return None;
+        }
+        sg.word.set(word);
+        Some(Dequeued { sg: sg.parked.get().then_some(sg), last: self.root().is_empty(key) })
     }
 
     /// Enqueues the caller, whose G is `gp`, at the front or at the end of the queue, and parks it. What its waker said.

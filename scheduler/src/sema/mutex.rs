@@ -52,7 +52,8 @@
 //!
 //! **Rejected**: a fence in every unlock (above; twice the time); the barrier at every park (above); Go's count of waiters in the
 //! word (a waiter that gives up must be taken from the count and from the queue at once); always handing over (each contended
-//! unlock is then a switch, and two Ps meet at every one).
+//! unlock is then a switch, and two Ps meet at every one); exchanges of `held` on both sides in place of the fences, so that one reads
+//! what the other wrote (a holder that opens it with a store breaks the chain, and the next one sees nothing of the waiter).
 //!
 //! # Differs from Go
 //!
@@ -60,6 +61,7 @@
 //! - The queue is asked, not counted (`sema`), so "the last waiter" is exact.
 //! - Who unlocks a lock that was handed over leaves the processor to the new holder only if that will not suspend a goroutine that
 //!   must not be.
+//! - Who waits awake looks by trying to take it, without reading first: that costs the holder its cache line once, not twice.
 //!
 //! Tested by `tests/loom_mutex.rs`; Go's cases in `runtime/tests/go_sync_mutex.rs`.
 //!
@@ -70,7 +72,7 @@ use crate::g::{G, WaitReason};
 use crate::proc::spin::{can_spin, do_spin};
 use crate::proc::{current, getg, gosched, pin, preempt_point};
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
-use crate::sync::membarrier;
+use crate::sync::{membarrier, store_and_fence};
 use crate::time::clock::Nanos;
 
 /// Somebody may be in the queue.
@@ -190,8 +192,8 @@ impl Mutex {
     #[inline]
     pub fn unlock(&self) {
         debug_assert!(self.is_locked(), "sync: unlock of unlocked mutex");
-        // Relaxed: for whether somebody has come meanwhile there is the second look.
-        if self.flags.load(Ordering::Relaxed) != 0 {
+        // Relaxed: for whether somebody has come meanwhile there is the second look. One that is awake needs nothing.
+        if self.flags.load(Ordering::Relaxed) & !WOKEN != 0 {
             self.unlock_slow();
             return;
         }
@@ -199,7 +201,9 @@ impl Mutex {
         self.held.store(false, Ordering::Release);
         // ORDERING: 2 of the module; pairs with the heavy half in `announce`.
         membarrier::light();
-        if self.flags.load(Ordering::Relaxed) != 0 {
+        if self.flags.load(Ordering::Relaxed) & !WOKEN != 0 {
+            // ORDERING: 2 of the module; pairs with the fence in `announce` and in `give_up`.
+            fence(Ordering::SeqCst);
             self.opened();
         }
     }
@@ -222,7 +226,7 @@ impl Mutex {
         let may_park = pin::may_park(gp);
         let mut w = Waiting { since: None, awoke: false, starving: false, spins: 0 };
         loop {
-            if !self.is_locked() && self.try_lock() {
+            if self.try_lock() {
                 self.give_back(w.awoke);
                 return true;
             }
@@ -305,7 +309,7 @@ impl Mutex {
                 Err(now) => old = now,
             }
         }
-        // ORDERING: b of the module; pairs with the fence, or its light half, in `unlock` and `opened`.
+        // ORDERING: b of the module; pairs with the fence, or its light half, in `unlock` and `unlock_slow`.
         if old & CONTENDED == 0 {
             first_contention();
         }
@@ -318,7 +322,7 @@ impl Mutex {
     #[cold]
     fn give_up(&self, awoke: bool) -> bool {
         self.give_back(awoke);
-        // ORDERING: M2; pairs with the fence in `opened`.
+        // ORDERING: M2; pairs with the fence in `unlock_slow`.
         fence(Ordering::SeqCst);
         self.try_lock()
     }
@@ -341,17 +345,15 @@ impl Mutex {
             return;
         }
         self.count_calm(flags);
-        // ORDERING: Release, pairs with the Acquire in `try_lock`.
-        self.held.store(false, Ordering::Release);
+        // ORDERING: Release, pairs with the Acquire in `try_lock`; and the fence that is 2 of the module, pairs with the one in
+        // `announce` and in `give_up`.
+        store_and_fence(&self.held, false);
         self.opened();
     }
 
-    /// 2 and 3 of the module, with flags that are not 0: the lock has been opened.
-    #[cold]
-    #[inline(never)]
+    /// 3 of the module.
+    #[inline]
     fn opened(&self) {
-        // ORDERING: 2 of the module; pairs with the fence in `announce` and in `give_up`.
-        fence(Ordering::SeqCst);
         if self.flags.load(Ordering::Relaxed) & PARKED != 0 {
             self.wake_one();
             preempt_point();

@@ -47,6 +47,8 @@ pub(crate) struct Sudog {
     head: Cell<bool>,
     /// The G is off its stack, or on its way, and must be readied. Written under the lock.
     pub parked: Cell<bool>,
+    /// How much it waits for, where that is a number. Under the lock.
+    pub size: Cell<usize>,
     /// What the waker says. Written by who has the right to ready, read by the woken.
     pub word: Cell<u8>,
 }
@@ -67,6 +69,7 @@ impl Sudog {
             linked: Cell::new(false),
             head: Cell::new(false),
             parked: Cell::new(parked),
+            size: Cell::new(0),
             word: Cell::new(0),
         };
         // SAFETY: the caller is `g`, in no other wait; the place is large and aligned enough, and never freed.
@@ -74,6 +77,17 @@ impl Sudog {
             place.write(sg);
             &*place
         }
+    }
+
+    /// Whether the wait, which is out of its queue, is still open; then the caller must ready it (R3). Under the lock.
+    pub fn claim(&self) -> bool {
+        // One that may end otherwise may have done so, and not come here yet to leave.
+        !never_runs_again(self.g) && (!self.claimed || self.g.win_select())
+    }
+
+    /// True if [`Sudog::claim`] would fail.
+    fn is_over(&self) -> bool {
+        never_runs_again(self.g) || (self.claimed && self.g.select_is_won())
     }
 
     /// It is in a root. Under the lock.
@@ -161,11 +175,49 @@ impl SemaRoot {
                 }
                 let alone = (*sg).next.get() == sg;
                 unlink_head(link, sg);
-                // One that may end otherwise may have done so, and not come here yet to leave.
-                if !never_runs_again((*sg).g) && (!(*sg).claimed || (*sg).g.win_select()) {
+                if (*sg).claim() {
                     return Some((&*sg, alone));
                 }
             }
+        }
+    }
+
+    /// The first wait of a ring that is still open, as far as can be seen; those before it are taken out.
+    ///
+    /// # Safety
+    ///
+    /// Under the lock.
+    pub unsafe fn first_open(&mut self, key: u64) -> Option<&'static Sudog> {
+        // SAFETY: R1, R2.
+        unsafe {
+            loop {
+                let link = self.find(key);
+                let sg = (*link).get();
+                if sg.is_null() {
+                    return None;
+                }
+                if !(*sg).is_over() {
+                    return Some(&*sg);
+                }
+                unlink_head(link, sg);
+            }
+        }
+    }
+
+    /// How many wait there.
+    pub fn len(&self, key: u64) -> usize {
+        // SAFETY: R1, R2.
+        unsafe {
+            let head = (*self.find(key)).get();
+            let (mut n, mut sg) = (0, head);
+            while !sg.is_null() {
+                n += 1;
+                sg = (*sg).next.get();
+                if sg == head {
+                    break;
+                }
+            }
+            n
         }
     }
 

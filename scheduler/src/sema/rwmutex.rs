@@ -33,13 +33,27 @@
 //!
 //! W4: A writer that leaves by a deadline, or whose wait is void when its turn comes, opens the lock as if it had had it.
 //!
+//! # Waiting awake
+//!
+//! Who finds the lock taken waits a little before it parks, as for a mutex (`proc::spin`), but each side in its own way.
+//!
+//! - The writer keeps readers out, and those who are in will be gone in a moment: it looks again and again, briefly.
+//! - A reader that meets a writer **stays away**: it spins for as long as a spin may take, and looks once. Two cores that
+//!   take turns at the word pay for the cache line with every operation; while one of them stays away the other one has the
+//!   line for itself, and gets more done than both would. Parking had the same effect, at the price of a park, and of a
+//!   thief that brings the reader back at once.
+//!
+//! Who waits awake is in no queue, and no rule about those who wait holds for it yet: the next writer may come first. After the
+//! spin it queues.
+//!
 //! Memory: a reader's count is an Acquire and pairs with the Release that clears WRITER; its going is a Release and pairs
 //! with the Acquire of the writer's look at the count. Who is woken is ordered by the bucket's lock and the ready.
 //!
 //! **Rejected**: a compare-and-swap for reading, which would need no "only looked" (readers that come at once from several
 //! cores make each other's fail); one queue for readers and writers (a writer is then handed the lock, and never takes it while
 //! it is on the processor; two writers on two Ps would switch at every turn); counting readers that wait, as Go does (one that
-//! gives up must be taken out of the count that the writer turns into readers).
+//! gives up must be taken out of the count that the writer turns into readers); readers that look at the word while they spin (the
+//! more often they look the faster they are with work in the section, and the slower without; docs/benchmarks.md has the rows).
 //!
 //! # Differs from Go
 //!
@@ -48,7 +62,8 @@
 //! Tested by `tests/loom_rwmutex.rs`; Go's cases in `runtime/tests/go_sync_rwmutex.rs`.
 
 use super::{Mutex, Queue, root_for};
-use crate::g::WaitReason;
+use crate::g::{G, WaitReason};
+use crate::proc::spin::{BRIEF, can_spin, do_brief_spin, do_spin};
 use crate::proc::{getg, pin};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::clock::Nanos;
@@ -152,6 +167,9 @@ impl RWMutex {
         // It only looked.
         self.runlock();
         let gp = getg();
+        if pin::may_park(gp) && self.spin_for_writer(gp) {
+            return true;
+        }
         let queue = self.readers();
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -170,6 +188,33 @@ impl RWMutex {
         }
         // SAFETY: gp is the caller, and may park. Whoever wakes it has counted it.
         unsafe { queue.park(gp, false, deadline, WaitReason::SyncRWMutexRLock).is_ok() }
+    }
+
+    /// Waits a little, awake, for the writer to go, if that makes sense; whether the lock was taken for reading.
+    #[inline]
+    fn spin_for_writer(&self, gp: &'static G) -> bool {
+        let mut spins = 0;
+        while can_spin(gp, spins) {
+            do_spin();
+            spins += 1;
+        }
+        spins > 0 && self.try_rlock()
+    }
+
+    /// Waits a little, awake, for those who read to go, if that makes sense; whether they are gone. The caller has `w`, and
+    /// WRITER is set.
+    #[inline]
+    fn spin_for_readers(&self, gp: &'static G) -> bool {
+        let mut spins = 0;
+        while can_spin(gp, spins / BRIEF) {
+            do_brief_spin();
+            spins += 1;
+            // ORDERING: Acquire, as in `lock_until`.
+            if self.word.load(Ordering::Acquire) < READER {
+                return true;
+            }
+        }
+        false
     }
 
     /// Lets go of the lock, which the caller has for reading.
@@ -250,14 +295,17 @@ impl RWMutex {
     #[inline(never)]
     fn lock_slow(&self, deadline: Nanos) -> bool {
         let gp = getg();
+        let may_park = pin::may_park(gp);
+        if may_park && self.spin_for_readers(gp) {
+            return true;
+        }
         let queue = self.writer();
         // ORDERING: Acquire, as in `lock_until`.
         if self.word.fetch_or(PENDING, Ordering::Acquire) < READER {
             self.word.fetch_and(!PENDING, Ordering::Relaxed);
             return true;
         }
-        let refused = !pin::may_park(gp);
-        if !refused {
+        if may_park {
             // SAFETY: gp is the caller, and may park.
             match unsafe { queue.park(gp, false, deadline, WaitReason::SyncRWMutexLock) } {
                 Ok(_) => return true,

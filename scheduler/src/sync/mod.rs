@@ -87,6 +87,20 @@ pub fn prefetch<T>(p: *const T) {
     let _ = p;
 }
 
+/// Stores, as a Release, with a full fence behind it.
+#[inline]
+pub fn store_and_fence(to: &atomic::AtomicBool, value: bool) {
+    // An exchange is a full fence of this processor, and takes two thirds of the time of a store and an `mfence`. The
+    // language does not promise it, so everywhere else the fence is a fence.
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+    to.swap(value, atomic::Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
+    {
+        to.store(value, atomic::Ordering::Release);
+        atomic::fence(atomic::Ordering::SeqCst);
+    }
+}
+
 /// Lets another OS thread run.
 pub fn os_yield() {
     // SAFETY: sched_yield takes nothing and cannot fail on Linux.
