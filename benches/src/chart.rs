@@ -50,12 +50,15 @@ fn try_to_draw(path: &Path, title: &str, bars: &[Bar]) -> Result<(), Box<dyn Err
     let text = |s: String, at: (i32, i32), style: TextStyle<'static>| area.draw(&Text::new(s, at, style));
     text(title.to_owned(), (20, 20), style(18, INK, HPos::Left))?;
     let mut legend = 20;
-    for (color, what) in [(GO, "gort / Go"), (PEER, "gort / best peer")] {
+    let has = |ratio: fn(&Bar) -> Option<f64>| bars.iter().any(|bar| ratio(bar).is_some());
+    let series =
+        [(GO, "gort / Go", has(|bar| bar.to_go)), (PEER, "gort / best peer", has(|bar| bar.to_best))];
+    for (color, what, _) in series.into_iter().filter(|(.., is_there)| *is_there) {
         area.draw(&Rectangle::new([(legend, 40), (legend + 12, 52)], color.filled()))?;
         text(what.to_owned(), (legend + 18, 46), style(13, INK, HPos::Left))?;
-        legend += 110;
+        legend += 150;
     }
-    text("less than 1: gort is faster".to_owned(), (legend + 60, 46), style(13, INK, HPos::Left))?;
+    text("less than 1: gort is faster".to_owned(), (legend, 46), style(13, INK, HPos::Left))?;
 
     let axis = Axis::over(bars);
     for mark in axis.marks() {
@@ -92,8 +95,8 @@ struct Axis {
 impl Axis {
     fn over(bars: &[Bar]) -> Axis {
         let all = || bars.iter().flat_map(|bar| [bar.to_go, bar.to_best]).flatten().filter(|r| *r > 0.0);
-        let from = all().fold(LEAST.0, f64::min) / 1.2;
-        let to = all().fold(LEAST.1, f64::max) * 1.1;
+        let from = all().fold(LEAST.0, f64::min) / 1.4;
+        let to = all().fold(LEAST.1, f64::max) * 1.2;
         Axis { from, to }
     }
 

@@ -89,7 +89,7 @@ pub fn facts() -> String {
     });
     let known = |v: Option<String>| v.unwrap_or("unknown".to_owned());
     format!(
-        "{}, commit {}: {}{cpus}, {}, vm.max_map_count {}; {}",
+        "{}, at commit {}, on {}{cpus} with {} and vm.max_map_count {}; {}",
         known(said("date", &["-u", "+%Y-%m-%d"])),
         known(commit),
         known(cpu),

@@ -166,8 +166,16 @@ impl<'a> Report<'a> {
         for Missing { name, why } in self.missing {
             let _ = writeln!(how, "**{name} was not there when this was measured: {why}.**");
         }
-        let versions: Vec<&str> = self.contenders.iter().map(|who| who.version.as_str()).collect();
-        how + &format!("\nMeasured on {}; {}.", facts(), versions.join("; "))
+        let is_here =
+            |at: usize| self.cases.iter().any(|case| case.part == part && case.results[at].is_expected());
+        let here = self.contenders.iter().enumerate().filter(|(at, _)| is_here(*at));
+        let versions: Vec<String> = here
+            .map(|(_, who)| match who.role {
+                Role::Peer => format!("`{}`: {}", who.name, who.version),
+                _ => who.version.clone(),
+            })
+            .collect();
+        how + &format!("\nMeasured {}; {}.", facts(), versions.join("; "))
     }
 
     fn lines(&self, part: Part) -> Vec<Line<'_>> {
@@ -293,25 +301,33 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// The bars of a part's chart.
+    /// The bars of a part's chart: all that is a time.
     pub fn bars(&self, part: Part) -> Vec<Bar> {
+        let is_time = |line: &&Line| matches!(line.told.says, Says::Time | Says::Delay);
         let bar = |line: &Line| Bar { label: label(line), to_go: line.to_go(), to_best: line.to_best() };
         let lines = self.lines(part);
-        lines.iter().map(bar).filter(|bar| bar.to_go.is_some() || bar.to_best.is_some()).collect()
+        lines
+            .iter()
+            .filter(is_time)
+            .map(bar)
+            .filter(|bar| bar.to_go.is_some() || bar.to_best.is_some())
+            .collect()
     }
 
-    /// The items of a list.
+    /// The items of a list: for each reason of a contender one.
     fn problems(&self, part: Part) -> Vec<String> {
-        let of_case = |case: &'a Case| {
-            let who = self.contenders.iter().zip(&case.results);
-            who.flat_map(move |(who, results)| {
-                results.problems.iter().map(move |(count, why)| {
-                    let with = if *count == 0 { String::new() } else { format!(" with {count}") };
-                    format!("- {}, `{}`{with}: {why}", who.name, case.what.name())
-                })
-            })
-        };
-        self.cases.iter().filter(|case| case.part == part).flat_map(of_case).collect()
+        let mut items = Vec::new();
+        for case in self.cases.iter().filter(|case| case.part == part) {
+            for (who, results) in self.contenders.iter().zip(&case.results) {
+                for same in results.problems.chunk_by(|a, b| a.1 == b.1) {
+                    let counts: Vec<String> = same.iter().map(|(count, _)| count.to_string()).collect();
+                    let with =
+                        if case.count == 0 { String::new() } else { format!(" with {}", counts.join(", ")) };
+                    items.push(format!("- {}, `{}`{with}: {}", who.name, case.what.name(), same[0].1));
+                }
+            }
+        }
+        items
     }
 }
 

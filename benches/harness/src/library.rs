@@ -16,7 +16,7 @@ pub trait Library: 'static {
     /// Whether a channel holds no more than it was made for, so that a sender may have to wait.
     const BOUNDED: bool = true;
 
-    /// How many goroutines it makes sense to try in that program.
+    /// With what count it makes sense to try that program.
     fn most(_: Kind) -> u64 {
         u64::MAX
     }

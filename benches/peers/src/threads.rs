@@ -38,9 +38,13 @@ impl<C: Channels> Library for Threads<C> {
     type Receiver<T: Send + 'static> = C::Receiver<T>;
     type Group = Group;
 
-    /// More of them are too much for most systems as they come, or take minutes.
+    /// More threads are too much for most systems as they come, and the rest would take minutes.
     fn most(kind: Kind) -> u64 {
-        if kind == Kind::ParkAndClose { 1000 } else { 10_000 }
+        match kind {
+            Kind::ParkAndClose => 1000,
+            Kind::Ring => 50_000,
+            _ => 10_000,
+        }
     }
 
     fn start(_: usize, _: Kind) {}

@@ -144,6 +144,7 @@ fn node<L: Library>(parent: L::Sender<u64>, first: u64, leaves: u64) {
 fn ring<L: Library>(hops: u64, procs: usize) -> Vec<f64> {
     /// The token that ends the ring.
     const END: u64 = u64::MAX;
+    no_more_than::<L>(Kind::Ring, hops);
     start::<L>(procs, Kind::Ring);
     let took = L::run(move || {
         let (done_tx, done_rx) = L::channel::<u64>(0);

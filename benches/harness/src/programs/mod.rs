@@ -136,7 +136,7 @@ pub const PROGRAMS: &[Program] = &[
         what: "hops",
         count: 500_000,
         quick: 50_000,
-        fallbacks: &[],
+        fallbacks: &[50_000],
         kind: Kind::Ring,
     },
     Program {
