@@ -102,8 +102,8 @@ impl Part {
             }
             Part::Scaling => {
                 "What operations cost beside more and more goroutines that are parked, timers that are pending and channels\n\
-                 that are there; and with more and more Ps, whatever the number of processors. Nanoseconds for each operation,\n\
-                 seconds for `skynet`."
+                 that are there (the best of three times 100,000 operations); and with more and more Ps, whatever the number of\n\
+                 processors. Nanoseconds for each operation, seconds for `skynet`."
             }
         }
     }
@@ -163,7 +163,8 @@ impl<'a> Report<'a> {
         {
             how.push_str("**A quick run: the programs had smaller counts** (`compare --list`).\n");
         }
-        for Missing { name, why } in self.missing {
+        let has_peers = matches!(part, Part::Runtime | Part::Programs);
+        for Missing { name, why } in self.missing.iter().filter(|who| who.name == "Go" || has_peers) {
             let _ = writeln!(how, "**{name} was not there when this was measured: {why}.**");
         }
         let is_here =
