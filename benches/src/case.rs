@@ -117,14 +117,14 @@ pub struct Value {
     pub fewer: Option<u64>,
 }
 
-/// The rows whose costs are told for each number of Ps, from which number on. (Go leaves out its row of wake-ups with one.)
-const ON_PS: [(&str, usize); 6] = [
-    ("chan_sync", 1),
-    ("chan_prod_cons_10", 1),
-    ("chan_contended", 1),
-    ("create_goroutines", 1),
-    ("wakeup_parallel_spinning_10us", 2),
-    ("mutex", 1),
+/// The rows whose costs are told for each number of Ps.
+const ON_PS: [&str; 6] = [
+    "chan_sync",
+    "chan_prod_cons_10",
+    "chan_contended",
+    "create_goroutines",
+    "wakeup_parallel_spinning_10us",
+    "mutex",
 ];
 
 /// How much there is to measure.
@@ -192,11 +192,10 @@ impl Case {
             let what = What::Program(load);
             all.extend(extent.loads().iter().map(|&n| Case::new(Part::Scaling, what, procs, n)));
         }
-        let rows = ON_PS.iter().filter_map(|(name, least)| Some((row(name)?, *least)));
-        for (what, least) in rows.chain(Program::named("skynet").map(|skynet| (What::Program(skynet), 1))) {
+        let rows = ON_PS.iter().filter_map(|name| row(name));
+        for what in rows.chain(Program::named("skynet").map(What::Program)) {
             let count = if let What::Program(program) = what { extent.count(program) } else { 0 };
-            let ps = extent.ps().iter().filter(|&&ps| ps >= least);
-            all.extend(ps.map(|&ps| Case::new(Part::Scaling, what, ps, count)));
+            all.extend(extent.ps().iter().map(|&ps| Case::new(Part::Scaling, what, ps, count)));
         }
         all
     }
@@ -287,6 +286,6 @@ mod tests {
 
     #[test]
     fn all_that_is_told_of_more_ps_is_a_row() {
-        assert!(ON_PS.iter().all(|(name, _)| row(name).is_some()));
+        assert!(ON_PS.iter().all(|name| row(name).is_some()));
     }
 }

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use gort_bench_harness::child::Measures;
-pub use gort_bench_harness::{Bench, Metric, Row, Runner, Share, procs_from_env};
+pub use gort_bench_harness::{Bench, Metric, Op, Row, Runner, Share, procs_from_env};
 
 /// Go's `RunParallel`.
 pub trait RunParallel {

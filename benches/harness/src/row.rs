@@ -20,6 +20,8 @@ pub struct Row {
     pub(crate) op: Op,
     pub(crate) procs: Option<usize>,
     pub(crate) batch: u64,
+    /// The fewest Ps it makes sense with.
+    least: usize,
 }
 
 /// What a row measures, in nanoseconds.
@@ -47,7 +49,7 @@ impl Metric {
 impl Row {
     /// A row for as many Ps as the runner has.
     pub const fn new(name: &'static str, go: &'static str, op: Op) -> Row {
-        Row { name, go, metric: Metric::Time, op, procs: None, batch: 1 }
+        Row { name, go, metric: Metric::Time, op, procs: None, batch: 1, least: 1 }
     }
 
     /// It sets `GOMAXPROCS` to so many by itself.
@@ -62,6 +64,12 @@ impl Row {
         self
     }
 
+    /// As in Go, it runs only with two Ps or more.
+    pub const fn in_parallel(mut self) -> Row {
+        self.least = 2;
+        self
+    }
+
     /// It does its operations `batch` at a time and leaves out what remains.
     pub const fn batch(mut self, batch: u64) -> Row {
         self.batch = batch;
@@ -71,7 +79,7 @@ impl Row {
     /// Whether it makes sense with so many Ps.
     pub fn runs_on(&self, procs: usize) -> bool {
         let cpus = available_parallelism().map_or(1, |n| n.get());
-        self.metric == Metric::Time || (2..=cpus).contains(&procs)
+        procs >= self.least && (self.metric == Metric::Time || (2..=cpus).contains(&procs))
     }
 }
 
