@@ -1,11 +1,11 @@
 //! The rows of Go's `runtime/proc_test.go`, with criterion.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gort_benches::harness::{Runner, procs_from_env};
+use gort_benches::harness::{Gort, Runner, procs_from_env};
 
 fn rows(c: &mut Criterion) {
-    let runner = Runner::new(procs_from_env());
-    for row in gort_benches::proc::ROWS {
+    let runner = Runner::new(Gort::default(), procs_from_env());
+    for row in gort_benches::proc::ROWS.iter().filter(|row| row.runs_on(procs_from_env())) {
         c.bench_function(row.name, |b| b.iter_custom(|n| runner.run(row, n)));
     }
 }

@@ -1,9 +1,9 @@
 //! The rows of Go's `runtime/chan_test.go`.
 
-use crate::harness::{Bench, Row};
-use crate::local_work;
+use crate::harness::{Bench, Row, RunParallel};
 use gort::sync::WaitGroup;
 use gort::{Chan, chan, go, select};
+use gort_bench_harness::local_work;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

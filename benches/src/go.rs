@@ -2,12 +2,14 @@
 
 use crate::process::{TOO_LONG, output, target_directory};
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The Go release that the rows are taken from.
 const GO_RELEASE: &str = "1.27";
+
+/// Where the programs in Go are.
+const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/go");
 
 /// Go's toolchain.
 pub struct Go {
@@ -54,6 +56,7 @@ impl Go {
             .env("GOTOOLCHAIN", "local")
             .env("CGO_ENABLED", "0")
             .env("GOFLAGS", "")
+            .env("GOWORK", "off")
             .env("GOCACHE", self.target.join("go-cache"))
             .env("GOPATH", self.target.join("go-path"));
         command
@@ -74,13 +77,13 @@ impl Go {
         Ok(tests)
     }
 
-    /// A program of one file, built now.
-    pub fn program(&self, name: &str, source: &str) -> Result<PathBuf, String> {
-        let file = self.target.join(format!("{name}.go"));
-        let program = self.target.join(format!("{name}-{}", self.version));
-        fs::write(&file, source).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
-        output(self.command().args(["build", "-o"]).arg(&program).arg(&file), TOO_LONG * 10)?;
-        Ok(program)
+    /// The programs in Go, built now.
+    pub fn programs(&self) -> Result<PathBuf, String> {
+        let programs = self.target.join(format!("programs-{}", self.version));
+        let mut build = self.command();
+        build.current_dir(PROGRAMS).args(["build", "-o"]).arg(&programs).arg(".");
+        output(&mut build, TOO_LONG * 10)?;
+        Ok(programs)
     }
 }
 

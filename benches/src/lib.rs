@@ -1,38 +1,41 @@
-//! What the benchmarks share: the operations of Go's own benchmarks, written for gort, and what measures them.
+//! The operations of Go's own benchmarks, written for gort, and the comparison with Go and with other libraries.
 //!
-//! [`chan`], [`proc`](mod@proc), [`sync`] and [`time`] hold the rows, named as in Go; [`harness`] runs them as Go's
-//! `testing` package does. The criterion benches and the comparison with Go run the same rows. [`million`] has the rows of the other
-//! comparison. [`options`], [`process`], [`go`], [`table`] and [`page`] are for both comparisons.
+//! [`chan`], [`proc`](mod@proc), [`sync`] and [`time`] hold the rows, named as in Go; [`loads`] has what is measured beside
+//! very many goroutines, timers and channels; [`harness`] puts gort into the harness that all libraries share. The
+//! criterion benches and the program `compare` run the same rows. The other modules are for that program.
 
+pub mod case;
 pub mod chan;
+pub mod chart;
+pub mod contender;
 pub mod go;
 pub mod harness;
-pub mod million;
+pub mod loads;
 pub mod options;
 pub mod page;
+pub mod peers;
 pub mod proc;
 pub mod process;
+pub mod report;
 pub mod sync;
 pub mod table;
 pub mod time;
 
-use harness::Row;
-use std::arch::asm;
+use gort_bench_harness::programs::measurement;
+use harness::{Gort, Measures, Row};
 
 /// A package of Go's, with rows that stand for its benchmarks.
 pub struct Package {
     /// Its import path.
     pub name: &'static str,
-    /// What it is about.
-    pub about: &'static str,
     files: &'static [&'static [Row]],
 }
 
 /// All rows.
 pub static PACKAGES: [Package; 3] = [
-    Package { name: "runtime", about: "Channels and goroutines", files: &[chan::ROWS, proc::ROWS] },
-    Package { name: "sync", about: "Locks, and waiting for each other", files: &[sync::ROWS] },
-    Package { name: "time", about: "Timers", files: &[time::ROWS] },
+    Package { name: "runtime", files: &[chan::ROWS, proc::ROWS] },
+    Package { name: "sync", files: &[sync::ROWS] },
+    Package { name: "time", files: &[time::ROWS] },
 ];
 
 impl Package {
@@ -42,32 +45,14 @@ impl Package {
     }
 }
 
-/// Work that takes `n` turns of an empty loop: what Go's compiler leaves of the work in Go's benchmarks, whose
-/// results nobody uses (decrement, test, jump).
-#[inline]
-pub fn local_work(n: usize) {
-    let mut left = n;
-    while left > 0 {
-        left = opaque(left - 1);
+/// What can be measured of gort.
+pub fn gort() -> Measures<Gort> {
+    Measures {
+        version: format!("gort {}", env!("CARGO_PKG_VERSION")),
+        rows: PACKAGES.iter().flat_map(Package::rows).collect(),
+        host: Gort::default(),
+        program: |kind| loads::measurement(kind).or_else(|| measurement::<Gort>(kind)),
     }
-}
-
-/// Work that does have a result in Go's benchmarks: `n` times the number is doubled and halved.
-#[inline]
-pub fn double_and_halve(mut number: isize, n: usize) -> isize {
-    for _ in 0..n {
-        number = opaque(number.wrapping_mul(2) as usize) as isize / 2;
-    }
-    number
-}
-
-/// The same number, but the compiler does not know. Unlike `black_box`, which takes it through memory, it stays in
-/// its register.
-#[inline]
-fn opaque(mut n: usize) -> usize {
-    // SAFETY: there is no instruction in it.
-    unsafe { asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
-    n
 }
 
 #[cfg(test)]
@@ -93,7 +78,7 @@ mod tests {
     #[test]
     fn every_row_measures_something() {
         for procs in [1, 2] {
-            let runner = Runner::new(procs);
+            let runner = Runner::new(Gort::default(), procs);
             for row in rows().filter(|row| row.runs_on(procs)) {
                 let nanos = runner.measure(row, Duration::from_micros(10));
                 assert!(nanos > 0.0, "{} with {procs} Ps: {nanos}", row.name);
@@ -102,9 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn numbers_survive_work() {
-        assert_eq!(double_and_halve(7, 100), 7);
-        assert_eq!(double_and_halve(-7, 100), -7);
-        assert_eq!(double_and_halve(isize::MAX, 1), -1);
+    fn a_process_is_told_what_to_measure() {
+        let gort = gort();
+        let list = gort.obey(&["list"]).unwrap();
+        assert!(list.starts_with("gort ") && list.contains("\nchan_sync\n") && list.contains("\nparked\n"));
+        assert!(gort.obey(&["row", "skynet", "2", "1"]).is_err());
+        assert!(gort.obey(&["program", "chan_sync", "2", "1"]).is_err());
+        assert!(gort.obey(&["row", "chan_sync", "two", "1"]).is_err());
     }
 }

@@ -1,8 +1,6 @@
 //! A page of results, to which each comparison contributes a section of its own.
 
-use crate::go::Go;
 use crate::process::said;
-use crate::table::Table;
 use std::env;
 use std::fs;
 use std::io;
@@ -76,32 +74,29 @@ fn split(page: &str) -> Vec<&str> {
     starts.iter().zip(ends).map(|(&start, end)| &page[start..end]).collect()
 }
 
-/// What the numbers depend on. `more` is for the rows that only one of the comparisons has.
-pub fn facts(go: Option<&Go>, more: impl IntoIterator<Item = (&'static str, String)>) -> Table {
+/// What the numbers depend on, but for who was measured.
+pub fn facts() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     });
-    let cpus = available_parallelism().map_or(String::new(), |n| format!(", {n} usable"));
+    let cpus = available_parallelism().map_or(String::new(), |n| format!(" ({n} usable)"));
+    let maps = fs::read_to_string("/proc/sys/vm/max_map_count").ok().map(|maps| maps.trim().to_owned());
     let rustc = env::var("RUSTC").unwrap_or("rustc".to_owned());
     let commit = said("git", &["rev-parse", "--short=12", "HEAD"]).map(|commit| {
         let changed = said("git", &["status", "--porcelain"]).is_some_and(|s| !s.is_empty());
         if changed { format!("{commit}, with changes") } else { commit }
     });
     let known = |v: Option<String>| v.unwrap_or("unknown".to_owned());
-    let mut table = Table::new(&["what", "which"]);
-    let facts = [
-        ("CPU", known(cpu) + &cpus),
-        ("kernel", known(said("uname", &["-sr"]))),
-        ("rustc", known(said(&rustc, &["--version"]))),
-        ("Go", go.map_or("none".to_owned(), |go| go.version.clone())),
-        ("commit", known(commit)),
-        ("date", known(said("date", &["-u", "+%Y-%m-%d"]))),
-    ];
-    for (what, which) in facts.into_iter().chain(more) {
-        table.push([what.to_owned(), which]);
-    }
-    table
+    format!(
+        "{}, at commit {}, on {}{cpus} with {} and vm.max_map_count {}; {}",
+        known(said("date", &["-u", "+%Y-%m-%d"])),
+        known(commit),
+        known(cpu),
+        known(said("uname", &["-sr"])),
+        known(maps),
+        known(said(&rustc, &["--version"])),
+    )
 }
 
 #[cfg(test)]

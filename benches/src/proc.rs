@@ -1,9 +1,10 @@
 //! The goroutine rows of Go's `runtime/proc_test.go`.
 
-use crate::harness::{Bench, Row};
+use crate::harness::{Bench, Op, Row};
 use gort::sync::WaitGroup;
 use gort::{Chan, chan, go, select};
 use std::hint::{black_box, spin_loop};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,13 +18,38 @@ pub const ROWS: &[Row] = &[
     }),
     Row::new("create_goroutines_capture", "CreateGoroutinesCapture", create_goroutines_capture),
     Row::new("create_goroutines_single", "CreateGoroutinesSingle", create_goroutines_single),
-    Row::new("wakeup_parallel_spinning_0", "WakeupParallelSpinning/0s", |b| wakeup_parallel(b, 0)),
-    Row::new("wakeup_parallel_spinning_5us", "WakeupParallelSpinning/5µs", |b| wakeup_parallel(b, 5)),
-    Row::new("wakeup_parallel_spinning_10us", "WakeupParallelSpinning/10µs", |b| wakeup_parallel(b, 10)),
-    Row::new("wakeup_parallel_spinning_20us", "WakeupParallelSpinning/20µs", |b| wakeup_parallel(b, 20)),
-    Row::new("wakeup_parallel_spinning_50us", "WakeupParallelSpinning/50µs", |b| wakeup_parallel(b, 50)),
+    wakeup("wakeup_parallel_spinning_0", "WakeupParallelSpinning/0s", |b| wakeup_parallel(b, 0, spin)),
+    wakeup("wakeup_parallel_spinning_1us", "WakeupParallelSpinning/1µs", |b| wakeup_parallel(b, 1, spin)),
+    wakeup("wakeup_parallel_spinning_2us", "WakeupParallelSpinning/2µs", |b| wakeup_parallel(b, 2, spin)),
+    wakeup("wakeup_parallel_spinning_5us", "WakeupParallelSpinning/5µs", |b| wakeup_parallel(b, 5, spin)),
+    wakeup("wakeup_parallel_spinning_10us", "WakeupParallelSpinning/10µs", |b| wakeup_parallel(b, 10, spin)),
+    wakeup("wakeup_parallel_spinning_20us", "WakeupParallelSpinning/20µs", |b| wakeup_parallel(b, 20, spin)),
+    wakeup("wakeup_parallel_spinning_50us", "WakeupParallelSpinning/50µs", |b| wakeup_parallel(b, 50, spin)),
+    wakeup("wakeup_parallel_spinning_100us", "WakeupParallelSpinning/100µs", |b| {
+        wakeup_parallel(b, 100, spin)
+    }),
+    wakeup("wakeup_parallel_syscall_0", "WakeupParallelSyscall/0s", |b| wakeup_parallel(b, 0, nanosleep)),
+    wakeup("wakeup_parallel_syscall_1us", "WakeupParallelSyscall/1µs", |b| wakeup_parallel(b, 1, nanosleep)),
+    wakeup("wakeup_parallel_syscall_2us", "WakeupParallelSyscall/2µs", |b| wakeup_parallel(b, 2, nanosleep)),
+    wakeup("wakeup_parallel_syscall_5us", "WakeupParallelSyscall/5µs", |b| wakeup_parallel(b, 5, nanosleep)),
+    wakeup("wakeup_parallel_syscall_10us", "WakeupParallelSyscall/10µs", |b| {
+        wakeup_parallel(b, 10, nanosleep)
+    }),
+    wakeup("wakeup_parallel_syscall_20us", "WakeupParallelSyscall/20µs", |b| {
+        wakeup_parallel(b, 20, nanosleep)
+    }),
+    wakeup("wakeup_parallel_syscall_50us", "WakeupParallelSyscall/50µs", |b| {
+        wakeup_parallel(b, 50, nanosleep)
+    }),
+    wakeup("wakeup_parallel_syscall_100us", "WakeupParallelSyscall/100µs", |b| {
+        wakeup_parallel(b, 100, nanosleep)
+    }),
     Row::new("matmult", "Matmult", matmult),
 ];
+
+const fn wakeup(name: &'static str, go: &'static str, op: Op) -> Row {
+    Row::new(name, go, op).in_parallel()
+}
 
 /// Two goroutines play ping-pong beside one that never waits, all on one P.
 fn ping_pong_hog(b: &Bench) {
@@ -143,8 +169,15 @@ pub(crate) fn spin(d: Duration) {
     while Instant::now() < end {}
 }
 
-/// Two goroutines that compute for some µs, and then one waits for the other, in turns.
-fn wakeup_parallel(b: &Bench, micros: u64) {
+/// A call that blocks the thread for that long.
+fn nanosleep(d: Duration) {
+    let time = libc::timespec { tv_sec: d.as_secs() as _, tv_nsec: d.subsec_nanos() as _ };
+    // SAFETY: it reads one value and writes nothing; being interrupted does not matter.
+    gort::blocking(|| unsafe { libc::nanosleep(&time, ptr::null_mut()) });
+}
+
+/// Two goroutines that pass some µs, and then one waits for the other, in turns.
+fn wakeup_parallel(b: &Bench, micros: u64, pass: fn(Duration)) {
     let delay = Duration::from_micros(micros);
     let longer = delay + Duration::from_micros(5);
     let n = b.n;
@@ -153,9 +186,9 @@ fn wakeup_parallel(b: &Bench, micros: u64) {
     go!(move || {
         begin.recv();
         for _ in 0..n {
-            spin(longer);
+            pass(longer);
             tx.send(());
-            spin(delay);
+            pass(delay);
             rx.recv();
         }
         end.send(());
@@ -163,9 +196,9 @@ fn wakeup_parallel(b: &Bench, micros: u64) {
     let (tx, rx, end) = (pong, ping, done.clone());
     go!(move || {
         for _ in 0..n {
-            spin(delay);
+            pass(delay);
             rx.recv();
-            spin(longer);
+            pass(longer);
             tx.send(());
         }
         end.send(());

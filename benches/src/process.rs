@@ -20,7 +20,7 @@ pub fn output(command: &mut Command, limit: Duration) -> Result<String, String> 
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => sleep(Duration::from_millis(20)),
+            Ok(None) if Instant::now() < deadline => sleep(Duration::from_millis(5)),
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();

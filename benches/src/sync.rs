@@ -12,10 +12,10 @@
 //!
 //! Left out: the rows of `sync.Map` and `sync.Pool`, which have no counterpart.
 
-use crate::harness::{Bench, Row};
-use crate::{double_and_halve, local_work};
+use crate::harness::{Bench, Row, RunParallel};
 use gort::sync::{Condvar, LazyLock, Mutex, Once, OnceLock, RwLock, Semaphore, WaitGroup};
 use gort::{Chan, chan, go};
+use gort_bench_harness::{double_and_halve, local_work};
 use std::hint::black_box;
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@
 //!
 //! A function for a timer, or a ticker that is dropped, is freed where Go leaves that to its collector.
 
-use crate::harness::{Bench, Row, Share};
+use crate::harness::{Bench, Row, RunParallel, Share};
 use crate::proc::{spin, warm_up_scheduler};
 use gort::sync::WaitGroup;
 use gort::time::{Ticker, Timer, after, after_func, sleep};
@@ -103,7 +103,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// The operations of `body` in parallel, beside 32768 timers for each P that will not fire while it runs.
-fn beside_others(b: &Bench, body: impl Fn(Share<'_>) + Sync) {
+fn beside_others(b: &Bench, body: impl Fn(Share) + Sync) {
     let arm = || (0..1 << 15).map(|_| after_func(HOUR, || ())).collect::<Vec<_>>();
     let others: Vec<Vec<Timer>> = gort::scope(|s| {
         let arming: Vec<_> = (0..gort::max_procs()).map(|_| s.go(arm)).collect();

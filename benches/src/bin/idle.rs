@@ -2,20 +2,10 @@
 //!
 //! `idle [GOROUTINES] [SECONDS]`; 100,000 and 10 by default.
 
+use gort_bench_harness::usage::cpu;
 use std::env;
-use std::fs;
 use std::thread;
 use std::time::Duration;
-
-/// What the threads of the process have used so far, in user and kernel mode, to the nanosecond.
-fn cpu() -> Duration {
-    let tasks = fs::read_dir("/proc/self/task").expect("the system lists threads");
-    let nanos = tasks.filter_map(|task| {
-        let stat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        stat.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanos.sum())
-}
 
 fn number(nth: usize, otherwise: u64) -> u64 {
     env::args().nth(nth).map_or(otherwise, |arg| arg.parse().expect("a number"))

@@ -1,24 +1,32 @@
-//! The crate `may`.
+//! `may`.
 //!
-//! It has no unbuffered channel and none that is closed. `mpmc` comes nearest: it is unbounded, has many receivers,
-//! and all of them are woken when the last sender goes.
+//! It has no unbuffered channel, none with a bound and none that is closed. `mpmc` comes nearest: it is unbounded, has many
+//! receivers, and all of them are woken when the last sender goes. Its select may run two of its arms, and is left out.
 
-use super::library::Library;
-use super::{BATCH, Kind};
-use may::coroutine::yield_now;
+use crate::rows::{Of, measures as of};
+use gort_bench_harness::Library;
+use gort_bench_harness::child::Measures;
+use gort_bench_harness::programs::{BATCH, Kind};
+use may::coroutine;
 use may::sync::WaitGroup;
 use may::sync::mpmc::{Receiver, Sender, channel};
 use std::panic::resume_unwind;
+use std::time::Duration;
 
-/// The release that Cargo.toml asks for.
-pub(super) const VERSION: &str = "0.3.51";
+/// Its coroutines.
+pub struct May;
 
-pub(super) struct May;
+/// What can be measured of it.
+pub fn measures() -> Measures<Of<May>> {
+    of(crate::versions(&["may"]), Vec::new())
+}
 
 impl Library for May {
-    type Sender = Sender<u64>;
-    type Receiver = Receiver<u64>;
+    type Sender<T: Send + 'static> = Sender<T>;
+    type Receiver<T: Send + 'static> = Receiver<T>;
     type Group = WaitGroup;
+
+    const BOUNDED: bool = false;
 
     /// The pool is filled when the library starts and keeps stacks up to its capacity; it gives back what is more.
     fn start(procs: usize, kind: Kind) {
@@ -27,7 +35,7 @@ impl Library for May {
         match kind {
             // The stacks are made while the time is taken, as by the others.
             Kind::ParkAndClose => config.set_pool_capacity(1),
-            Kind::SpawnRun | Kind::Skynet => config.set_pool_capacity(BATCH as usize),
+            _ => config.set_pool_capacity(BATCH as usize),
         };
     }
 
@@ -40,22 +48,26 @@ impl Library for May {
     }
 
     fn yield_now() {
-        yield_now();
+        coroutine::yield_now();
     }
 
-    fn channel() -> (Sender<u64>, Receiver<u64>) {
+    fn sleep(d: Duration) {
+        coroutine::sleep(d);
+    }
+
+    fn channel<T: Send + 'static>(_: usize) -> (Sender<T>, Receiver<T>) {
         channel()
     }
 
-    fn send(tx: &Sender<u64>, v: u64) {
+    fn send<T: Send + 'static>(tx: &Sender<T>, v: T) {
         assert!(tx.send(v).is_ok());
     }
 
-    fn recv(rx: &Receiver<u64>) -> Option<u64> {
+    fn recv<T: Send + 'static>(rx: &Receiver<T>) -> Option<T> {
         rx.recv().ok()
     }
 
-    fn close(tx: Sender<u64>) {
+    fn close<T: Send + 'static>(tx: Sender<T>) {
         drop(tx);
     }
 

@@ -1,9 +1,10 @@
-//! [`Memory`]: what the kernel says of this process's memory.
+//! What the kernel says of this process: its [`Memory`] and its processor time.
 
 use std::fs;
+use std::time::Duration;
 
 /// The memory of this process.
-pub(super) struct Memory {
+pub struct Memory {
     /// Bytes of pages that are there (`VmRSS`).
     pub rss: f64,
     /// Bytes of page tables (`VmPTE`).
@@ -33,6 +34,16 @@ fn bytes(status: &str, name: &str) -> f64 {
     let value =
         status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok());
     value.map_or_else(|| panic!("no {name} in /proc/self/status"), |kib: f64| kib * 1024.0)
+}
+
+/// What the threads of the process that are there have used so far, in user and kernel mode, to the nanosecond.
+pub fn cpu() -> Duration {
+    let tasks = fs::read_dir("/proc/self/task").unwrap_or_else(|e| panic!("cannot read the threads: {e}"));
+    let nanos = tasks.filter_map(|task| {
+        let stat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 #[cfg(test)]

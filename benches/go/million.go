@@ -1,4 +1,3 @@
-// The measurements of measure.rs, line by line.
 package main
 
 import (
@@ -6,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,33 +13,12 @@ import (
 
 const (
 	batchSize = 10_000
-	children  = 10
 	settle    = 100 * time.Millisecond
 )
 
 var arrived, gone atomic.Int64
 
-func main() {
-	if len(os.Args) != 3 {
-		fail("usage: million SCENARIO COUNT")
-	}
-	count, err := strconv.ParseInt(os.Args[2], 10, 64)
-	if err != nil {
-		fail(err)
-	}
-	switch os.Args[1] {
-	case "park_million":
-		parkAndClose(count)
-	case "spawn_run":
-		spawnRun(count)
-	case "skynet":
-		skynet(count)
-	default:
-		fail("there is no scenario " + os.Args[1])
-	}
-}
-
-func parkAndClose(count int64) {
+func parkAndClose(count int64) []float64 {
 	before := memoryNow()
 	c := make(chan int64)
 	begin := time.Now()
@@ -63,8 +40,8 @@ func parkAndClose(count int64) {
 	waitFor(&gone, count)
 	closed := time.Since(begin)
 	each := func(total int64) float64 { return float64(total) / float64(count) }
-	fmt.Println(nsEach(park, count), each(after.rss-before.rss), each(after.pageTables-before.pageTables),
-		after.maps, nsEach(closed, count))
+	return []float64{nsEach(park, count), each(after.rss - before.rss), each(after.pageTables - before.pageTables),
+		float64(after.maps), nsEach(closed, count)}
 }
 
 func waitFor(counter *atomic.Int64, count int64) {
@@ -73,7 +50,7 @@ func waitFor(counter *atomic.Int64, count int64) {
 	}
 }
 
-func spawnRun(count int64) {
+func spawnRun(count int64) []float64 {
 	batch := min(batchSize, count)
 	begin := time.Now()
 	for range count / batch {
@@ -84,40 +61,7 @@ func spawnRun(count int64) {
 		}
 		wg.Wait()
 	}
-	fmt.Println(nsEach(time.Since(begin), count))
-}
-
-func skynet(leaves int64) {
-	begin := time.Now()
-	c := make(chan int64)
-	go node(c, 0, leaves)
-	sum := <-c
-	took := time.Since(begin)
-	if sum != leaves*(leaves-1)/2 {
-		fail(fmt.Sprint("the sum is ", sum))
-	}
-	fmt.Println(took.Seconds())
-}
-
-func node(parent chan<- int64, first, leaves int64) {
-	if leaves == 1 {
-		parent <- first
-		return
-	}
-	c := make(chan int64)
-	share := leaves / children
-	for child := range int64(children) {
-		go node(c, first+child*share, share)
-	}
-	var sum int64
-	for range children {
-		sum += <-c
-	}
-	parent <- sum
-}
-
-func nsEach(took time.Duration, count int64) float64 {
-	return float64(took.Nanoseconds()) / float64(count)
+	return []float64{nsEach(time.Since(begin), count)}
 }
 
 type memory struct{ rss, pageTables, maps int64 }
@@ -145,9 +89,4 @@ func read(path string) []byte {
 		fail(err)
 	}
 	return data
-}
-
-func fail(problem any) {
-	fmt.Fprintln(os.Stderr, problem)
-	os.Exit(1)
 }
