@@ -8,7 +8,8 @@
 //!   goroutines wait for it or no other P is free for what may come; after 10 ms in any case.
 //! - A P whose switch counter stood still between two looks while goroutines wait in its queue, with another P idle:
 //!   wakes a thief. This is what bounds the wait behind a goroutine that computes (`wake`).
-//! - Timers that are due while every M is busy: fires them.
+//! - Timers that are due while every M is busy: fires them. Timers that are not due yet: has somebody keep the clock for them, if
+//!   nobody does (`timers`, Telling).
 //! - An M that could not be started, because the system gave no thread: looks whether one that there is should have been woken.
 //! - The seconds that parks are stamped with ([`Nanos::note`]): keeps them fresh.
 //!
@@ -148,6 +149,9 @@ fn run(sched: &'static Sched) {
         // ORDERING: Acquire, pairs with the Release in `wake::go_on_without`: what its M was to run is seen.
         if sched.refused.swap(false, Ordering::Acquire) && (!sched.globq.is_empty() || sched.timer_is_due()) {
             wake::start(sched, sched.idle.submitted());
+        }
+        if sched.first_timer() != Nanos::NEVER {
+            sched.timer_is_first();
         }
         let nidle = sched.idle.npidle() as usize;
         if nidle == sched.max_procs() {
