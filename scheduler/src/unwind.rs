@@ -13,7 +13,7 @@
 //! comes to stay; the list of modules is made anew for each dump.
 
 use crate::g::{G, GoroutineId, Status};
-use crate::stack::arena::locate;
+use crate::stack::arena::{locate, stack_end};
 use crate::stack::class::GUARD;
 use crate::stack::coro::{HEAD, Mark};
 use crate::stack::record::{Record, WORDS};
@@ -72,7 +72,7 @@ impl Parked {
     /// The record, and the part of the stack that is in use.
     pub(crate) fn record(&self) -> Option<(Record, Range<usize>)> {
         let (_, slot) = locate(self.mark.top)?;
-        let usable = slot.start + GUARD..slot.end - HEAD;
+        let usable = slot.start + GUARD..stack_end(slot.start)? - HEAD;
         let mut words = [0; WORDS];
         for (i, word) in words.iter_mut().enumerate() {
             *word = read_word(&usable, self.mark.record.wrapping_add(i * size_of::<usize>()))?;
@@ -84,8 +84,7 @@ impl Parked {
 
 /// The usable part of the calling goroutine's stack from its record upwards.
 pub(crate) fn own_stack(record: &Record) -> Option<Range<usize>> {
-    let (_, slot) = locate(record.sp)?;
-    Some(record.sp..slot.end - HEAD)
+    Some(record.sp..stack_end(record.sp)? - HEAD)
 }
 
 /// Reads a word of a stack (U1).

@@ -54,8 +54,22 @@ pub unsafe fn gopark(gp: &'static G, commit: Option<Commit>, lock: *mut (), reas
     let mp = getm(gp);
     mp.waitunlockf.set(commit);
     mp.waitlock.set(lock);
+    prefetch_next(mp);
     // SAFETY: gp is the caller, and the commit is in place.
     unsafe { switch_off(gp, Switch::Park) };
+}
+
+/// Has the lines fetched that whoever runs next will need first. It has been readied by the caller, as a rule, so its G is in
+/// the cache, but its stack may not be.
+#[inline(always)]
+fn prefetch_next(mp: &'static M) {
+    let next = mp.try_p().map(|pp| pp.thief.runnext());
+    // SAFETY: null or a G, whose memory is never freed.
+    if let Some(next) = next.and_then(|next| unsafe { next.as_ref() })
+        && let Some(stack) = next.stack()
+    {
+        stack.prefetch();
+    }
 }
 
 /// The caller leaves its stack, and comes back when it is run again.

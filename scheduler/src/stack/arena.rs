@@ -3,7 +3,7 @@
 //! A region is reserved without memory when its class is first used, 1 TiB if the process's limits allow it, and
 //! made accessible from its low end in steps that grow; only touched pages cost memory. It is never unmapped.
 //!
-//! From any address, [`locate`] and [`slot_end`] give the slot by arithmetic, without a thread-local and without a lock:
+//! From any address, [`locate`] and [`stack_end`] give the slot by arithmetic, without a thread-local and without a lock:
 //! region bounds are written once, before any stack of the region exists, so whoever runs on such a stack sees them
 //! (the hand-over of its G orders that); a plain thread that reads an old zero gets "not a goroutine", which is true.
 //!
@@ -31,7 +31,7 @@
 //!
 //! A2: A slot is handed out by one `take` and comes back by one `give_back`; in between it is in neither set.
 
-use super::class::{CLASSES, GUARD, slot_size, usable};
+use super::class::{CLASSES, GUARD, shift, slot_size, usable};
 use super::mapping::{self, Guards, Span};
 use super::runs::Runs;
 use parking_lot::{Mutex, MutexGuard};
@@ -68,22 +68,26 @@ impl Bounds {
     }
 }
 
-/// The end of the slot that an address lies in, if it lies in a region.
+/// Where the stack ends that an address lies in, if it lies in a region: somewhat below the end of its slot (`class`).
 #[inline(always)]
-pub fn slot_end(addr: usize) -> Option<usize> {
+pub fn stack_end(addr: usize) -> Option<usize> {
     match BOUNDS[0].offset(addr) {
-        Some(offset) => {
-            let slot = slot_size(0);
-            Some(addr - offset + (offset / slot + 1) * slot)
-        }
-        None => slot_end_elsewhere(addr),
+        Some(offset) => Some(stack_end_in(0, addr, offset)),
+        None => stack_end_elsewhere(addr),
     }
 }
 
-/// [`slot_end`] for an address outside the first region.
+/// [`stack_end`] for an address outside the first region.
 #[inline(never)]
-fn slot_end_elsewhere(addr: usize) -> Option<usize> {
-    (1..CLASSES as u8).find_map(|class| locate_in(class, addr)).map(|span| span.end)
+fn stack_end_elsewhere(addr: usize) -> Option<usize> {
+    (1..CLASSES as u8).find_map(|class| Some(stack_end_in(class, addr, BOUNDS[class as usize].offset(addr)?)))
+}
+
+#[inline(always)]
+fn stack_end_in(class: u8, addr: usize, offset: usize) -> usize {
+    let (slot, low) = (slot_size(class), addr - offset);
+    let n = offset / slot;
+    low + (n + 1) * slot - shift(n)
 }
 
 /// The slot that an address lies in, and its class. For any stack, a signal handler's too.
@@ -405,9 +409,12 @@ mod tests {
             assert_eq!(one.len(), slot_size(class));
             assert!(one.start != two.start);
             for addr in [one.start, one.start + GUARD, one.end - 1] {
-                assert_eq!((slot_end(addr), locate(addr)), (Some(one.end), Some((class, one.clone()))));
+                assert_eq!(locate(addr), Some((class, one.clone())));
+                assert_eq!(stack_end(addr), stack_end(one.start));
             }
-            for addr in [one.end - 8, one.start + GUARD] {
+            let end = stack_end(one.start).unwrap();
+            assert!(one.start + GUARD + usable(class) < end && end <= one.end);
+            for addr in [end - 8, one.start + GUARD] {
                 // SAFETY: the first and the last word above the guard are usable, and nobody else's.
                 unsafe { (addr as *mut u64).write_volatile(1) };
             }
@@ -415,7 +422,7 @@ mod tests {
             dismiss(class, 2);
         }
         let here = 0;
-        assert_eq!(slot_end(&raw const here as usize), None);
+        assert_eq!(stack_end(&raw const here as usize), None);
     }
 
     #[test]

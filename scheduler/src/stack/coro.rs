@@ -12,9 +12,7 @@
 //! until its change to Running.
 
 use super::arena;
-#[cfg(gort_sanitize)]
-use super::class::usable;
-use super::class::{CLASSES, GUARD, slot_size};
+use super::class::GUARD;
 use super::record::Record;
 use crate::g::{self, G};
 use crate::local::Locals;
@@ -29,7 +27,7 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-/// Bytes at the end of a slot that belong to the [`StackHead`]. Coroutines that tell a sanitizer of their switches are
+/// Bytes at the end of a stack that belong to the [`StackHead`]. Coroutines that tell a sanitizer of their switches are
 /// larger.
 pub const HEAD: usize = if cfg!(gort_sanitize) { 128 } else { 64 };
 const _: () =
@@ -37,7 +35,7 @@ const _: () =
 
 /// Lines of the cache, from the end of the slot, that a goroutine which parked in a channel's operation has its frames
 /// in. By measurement, optimised.
-const PARKED_LINES: usize = 12;
+const PARKED_LINES: usize = 8;
 
 /// Why a goroutine left its stack: the word that travels from it to g0. What goes with it lies in the M.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +53,7 @@ pub enum Switch {
     OnG0,
 }
 
-/// What lies at the end of every slot, in one line of the cache.
+/// What lies at the end of every stack, in one line of the cache.
 #[repr(C)]
 pub struct StackHead {
     /// The G that this stack is bound to, null while it is free. Written by the owner of the stack, read by whoever
@@ -89,7 +87,7 @@ impl StackHead {
     ///
     /// # Safety
     ///
-    /// `end` is the end of a slot in which somebody runs.
+    /// `end` is the end of a stack on which somebody runs.
     #[inline]
     pub unsafe fn g_at(end: usize) -> Option<&'static G> {
         // SAFETY: somebody runs in the slot, so its head is there; G memory is never freed.
@@ -105,28 +103,18 @@ pub struct Stack(NonNull<StackHead>);
 // SAFETY: a stack is memory; which thread may use it is the protocol's business (module docs), not the handle's.
 unsafe impl Send for Stack {}
 
-/// The slot's usable part, as corosensei wants it: where it starts, with the class in the low bits, which are 0 there. In one
-/// word, so that the head of a stack fits into a line.
+/// A slot's usable part, as corosensei wants it: where it starts. In one word, so that the head of a stack fits into a line.
 #[derive(Debug)]
 pub struct Slot(StackPointer);
 
-const _: () = assert!(CLASSES <= SLOT_CLASS + 1);
-/// The bits of a [`Slot`] that are its class.
-const SLOT_CLASS: usize = 15;
-
 impl Slot {
-    /// The part of the slot of this class that starts at `start` above its guard and below its head.
-    fn new(class: u8, start: usize) -> Slot {
-        debug_assert!(start & SLOT_CLASS == 0, "slots are whole pages");
-        Slot(StackPointer::new((start + GUARD) | usize::from(class)).expect("a slot is not at address 0"))
+    /// The part of the slot that starts at `start` above its guard and below its head.
+    fn new(start: usize) -> Slot {
+        Slot(StackPointer::new(start + GUARD).expect("a slot is not at address 0"))
     }
 
     fn start(&self) -> usize {
-        (self.0.get() & !SLOT_CLASS) - GUARD
-    }
-
-    fn class(&self) -> u8 {
-        (self.0.get() & SLOT_CLASS) as u8
+        self.0.get() - GUARD
     }
 
     /// A slot of the default class, for a coroutine that is no goroutine.
@@ -136,7 +124,7 @@ impl Slot {
     /// When there is none.
     pub fn take() -> io::Result<Slot> {
         arena::admit(0, 1)?;
-        arena::take(0, 1).map(|span| Slot::new(0, span.start)).inspect_err(|_| arena::dismiss(0, 1))
+        arena::take(0, 1).map(|span| Slot::new(span.start)).inspect_err(|_| arena::dismiss(0, 1))
     }
 
     /// Gives back what [`Slot::take`] gave.
@@ -149,20 +137,19 @@ impl Slot {
 // SAFETY: the slot has a guard at its low end and more than MIN_STACK usable bytes above it, and stays mapped.
 unsafe impl CoroStack for Slot {
     fn base(&self) -> StackPointer {
-        let end = self.start() + slot_size(self.class());
-        StackPointer::new(end - HEAD).expect("a slot is not at address 0")
+        StackPointer::new(end_of(self.start()) - HEAD).expect("a slot is not at address 0")
     }
     fn limit(&self) -> StackPointer {
-        StackPointer::new(self.start() + GUARD).expect("a slot is not at address 0")
+        self.0
     }
 }
 
 impl Stack {
     /// Makes a stack of a free, guarded slot: puts its coroutine in.
     pub fn new(class: u8, start: usize) -> Stack {
-        let end = start + slot_size(class);
+        let end = end_of(start);
         let head = (end - HEAD) as *mut StackHead;
-        let slot = Slot::new(class, start);
+        let slot = Slot::new(start);
         // Valgrind is told that this is a stack, for as long as the process lives.
         let usable = end - HEAD - (start + GUARD);
         std::mem::forget(ValgrindStackRegistration::new((start + GUARD) as *mut u8, usable));
@@ -208,9 +195,10 @@ impl Stack {
     /// as it is: it stands between two goroutines, and owns nothing.
     pub fn retire(self) -> usize {
         debug_assert!(self.head().g.get().is_null(), "a G is bound to the stack");
-        let start = self.0.as_ptr() as usize + HEAD - slot_size(self.class());
+        let head = self.0.as_ptr() as usize;
+        let start = arena::locate(head).expect("a head lies in a slot").1.start;
         #[cfg(gort_sanitize)]
-        sanitizer_forget(start + GUARD, usable(self.class()));
+        sanitizer_forget(start + GUARD, head - (start + GUARD));
         start
     }
 
@@ -314,6 +302,11 @@ unsafe fn host(head: &StackHead, yielder: &Yielder<(), Switch>) {
     }
 }
 
+/// Where the stack in the slot that starts there ends.
+fn end_of(start: usize) -> usize {
+    arena::stack_end(start).expect("a slot lies in a region")
+}
+
 /// The stack pointer.
 #[inline(always)]
 fn stack_pointer() -> usize {
@@ -334,7 +327,7 @@ fn stack_pointer() -> usize {
 /// The G whose stack the caller runs on, by arithmetic on the stack pointer; `None` on any other stack.
 #[inline(always)]
 pub fn current_head() -> Option<&'static G> {
-    let end = arena::slot_end(stack_pointer())?;
+    let end = arena::stack_end(stack_pointer())?;
     // SAFETY: the caller runs in this slot.
     unsafe { StackHead::g_at(end) }
 }

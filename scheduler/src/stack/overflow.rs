@@ -90,10 +90,11 @@ unsafe extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, co
         && let Some((class, slot)) = arena::locate(addr)
         && addr < slot.start + GUARD
         && slot.contains(&sp)
-        // SAFETY: somebody runs in the slot, so its head is there.
-        && let Some(gp) = unsafe { StackHead::g_at(slot.end) }
+        && let Some(end) = arena::stack_end(slot.start)
+        // SAFETY: somebody runs on the stack, so its head is there.
+        && let Some(gp) = unsafe { StackHead::g_at(end) }
     {
-        end(gp, class);
+        overflown(gp, class);
     }
     // SAFETY: the kernel's arguments.
     unsafe { pass_on(signal, info, context) };
@@ -114,7 +115,7 @@ unsafe fn stack_pointer(context: *mut libc::c_void) -> usize {
 }
 
 /// Says who it was, and aborts. The first one speaks, should there be several.
-fn end(gp: &'static G, class: u8) -> ! {
+fn overflown(gp: &'static G, class: u8) -> ! {
     static FIRST: AtomicBool = AtomicBool::new(true);
     while !FIRST.swap(false, Ordering::Relaxed) {
         // SAFETY: sleeps.
