@@ -166,3 +166,28 @@ fn threads_are_used_again_by_the_next_runtime() {
     })
     .with_status(0);
 }
+
+#[test]
+fn a_forked_child_waits_for_no_lock_whose_holder_is_not_in_it() {
+    in_child("a_forked_child_waits_for_no_lock_whose_holder_is_not_in_it", &[], || {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let rt = Runtime::builder().max_procs(2).build().unwrap();
+        // Starts goroutines by the hundred, so that stacks, admissions and Gs come and go.
+        let churn = rt.go({
+            let stop = stop.clone();
+            move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let all: Vec<_> = (0..300).map(|_| go!(gort::yield_now)).collect();
+                    all.into_iter().for_each(|h| h.join().unwrap());
+                }
+            }
+        });
+        go!(|| ()).join().unwrap();
+        for _ in 0..100 {
+            assert!(aborted(forked(|| drop(go!(|| 1)))));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        churn.join().unwrap();
+    })
+    .with_status(0);
+}

@@ -26,6 +26,7 @@ use super::park::{getg, preempt_check, systemstack};
 use super::pin;
 use super::wake::{HeldP, inject_new, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
+use crate::fork;
 use crate::g::{BodyVtable, Bound, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
 use crate::gpool;
 use crate::local;
@@ -117,6 +118,10 @@ where
     );
     let held = HeldP::of(me, sched);
     let here = held.as_ref().map(HeldP::p);
+    if here.is_none() {
+        // Before the first lock, which somebody may have held who is not in the child.
+        fork::check();
+    }
     admit(sched, here, class)?;
     // SAFETY: the caller is a goroutine on the M that holds this P; for the rest, its promise.
     let goroutine = unsafe { newproc(here, true, sched, class, options, Location::caller(), f) };
