@@ -228,8 +228,8 @@ fn try_one_by_one(gp: &'static G, cases: &[Scase<'_>], pollorder: &[u16]) -> Opt
         let Some(c) = case.c else { continue };
         let looks_ready = match case.dir {
             Dir::Send => c.refuses_sends() || !c.full(),
-            // A timer channel never does.
-            Dir::Recv => !c.empty() || c.is_closed(),
+            // A timer channel may always: its time is asked for under its lock.
+            Dir::Recv => !c.empty() || c.is_closed() || c.timer().is_some(),
         };
         if !looks_ready {
             continue;

@@ -59,6 +59,38 @@ fn of_several_ready_arms_each_has_the_same_chance() {
 }
 
 #[test]
+fn a_timer_that_is_due_has_the_chance_of_any_ready_arm() {
+    on_both(|| {
+        let busy = chan::<u32>(1);
+        let closed = chan::<u32>(0);
+        closed.close();
+        // Both others are ready at each select, for as long as it takes.
+        let end = Instant::now() + Duration::from_secs(60);
+        let ticker = gort::time::Ticker::new(Duration::from_micros(100));
+        let mut ticks = 0;
+        while ticks < 20 {
+            assert!(Instant::now() < end, "{ticks} ticks in a minute of selects");
+            busy.try_send(1).unwrap_or(());
+            select! {
+                recv(busy) -> _ => {}
+                recv(closed) -> _ => {}
+                recv(ticker.c()) -> _ => ticks += 1,
+            }
+        }
+        let once = gort::time::Timer::new(Duration::from_millis(1));
+        loop {
+            assert!(Instant::now() < end, "the timer was not chosen");
+            let mut select = gort::Select::new();
+            select.recv(&closed);
+            let at = select.recv(once.c());
+            if select.select().index() == at {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
 fn sends_and_receives_have_the_same_chance() {
     on_both(|| {
         let (source, sink) = (ready(), chan::<()>(usize::MAX));
