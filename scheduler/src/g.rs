@@ -39,6 +39,8 @@ use crate::sched::Sched;
 use crate::stack::{Stack, StackHead};
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+#[cfg(not(loom))]
+use crossbeam_utils::CachePadded;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -311,7 +313,7 @@ const _: () = {
 crate::sync::per_process! {
     /// Goroutines that are asked to give way (`G::preempt`). Mostly none, which is all that most operations look at: that is
     /// cheaper than to find out who calls. Not the model's: who sees an old number gives way a little later.
-    static ASKED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    static ASKED: CachePadded<std::sync::atomic::AtomicU32> = CachePadded::new(std::sync::atomic::AtomicU32::new(0));
 }
 
 /// False if no goroutine of the process is asked to give way.
@@ -384,6 +386,8 @@ impl G {
     /// Makes this G, fresh or from the pool, the one of a plain thread.
     pub(crate) fn become_thread(&self) {
         self.is_thread.store(true, Ordering::Relaxed);
+        #[cfg(not(loom))]
+        self.no_longer_asked();
         self.bound.set(Bound::Free);
         self.pins.set(0);
         self.id.store(0, Ordering::Relaxed);

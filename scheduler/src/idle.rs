@@ -41,12 +41,14 @@
 
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
 
 /// The idle Ps by index, the sleeping Ms, and the counters over them. `M` names an M.
 #[derive(Debug)]
 pub struct Idle<M> {
-    lists: Spinning<Lists<M>>,
+    /// On lines of their own: the words below are looked at by every pass of every M.
+    lists: CachePadded<Spinning<Lists<M>>>,
     /// Ps from this number on take no part. Written under the lock (I5).
     limit: AtomicUsize,
     npidle: AtomicU32,
@@ -104,12 +106,12 @@ impl<M: PartialEq> Idle<M> {
     /// All `nprocs` Ps idle, no M.
     pub fn new(nprocs: usize) -> Idle<M> {
         Idle {
-            lists: Spinning::new(Lists {
+            lists: CachePadded::new(Spinning::new(Lists {
                 ps: (0..nprocs).rev().collect(),
                 retired: 0,
                 ms: Vec::new(),
                 wanting: VecDeque::new(),
-            }),
+            })),
             limit: AtomicUsize::new(nprocs),
             npidle: AtomicU32::new(nprocs as u32),
             nmspinning: AtomicU32::new(0),
@@ -125,8 +127,9 @@ impl<M: PartialEq> Idle<M> {
     /// How many Ps take part.
     #[inline]
     pub fn limit(&self) -> usize {
-        // Relaxed: what must be in step with it is looked at under the lock (I5).
-        self.limit.load(Ordering::Relaxed)
+        // ORDERING: Acquire, pairs with the Release in `set_limit`: the Ps below it have been made. What must be in step with it
+        // is looked at under the lock (I5).
+        self.limit.load(Ordering::Acquire)
     }
 
     /// How many Ps are idle; a hint.
@@ -218,7 +221,7 @@ impl<M: PartialEq> Idle<M> {
     pub fn set_limit(&self, limit: usize, made: usize) -> Vec<usize> {
         let mut lists = self.lists.lock();
         let before = self.limit();
-        self.limit.store(limit, Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Release);
         let mut out: Vec<usize> = lists.ps.extract_if(.., |p| *p >= limit).collect();
         self.npidle.store(lists.ps.len() as u32, Ordering::Release);
         if limit > before {

@@ -27,9 +27,8 @@
 //! The first deadline is that of all heaps; each heap's is a word of its own, with a handshake of its own.
 //!
 //! An armer may put b. to d. off as long as it is awake with a P (`proc::timers`). It does them when it has found something to
-//! run, or in its step 2: there they are all M's duty, so that nobody need know who has armed what. For a deadline that
-//! is not near it may also leave them to sysmon, which does them at each of its looks, and once more before it goes to sleep
-//! for good.
+//! run, or in its step 2: there they are all M's duty, so that nobody need know who has armed what. It may also leave them
+//! to sysmon, which does them at each of its looks, if that will look in time (`Sysmon::looks_before`).
 //!
 //! K2: An M that was in the slot is taken out either by itself or by a waker that gives it a P ([`Keeper::take`]): both
 //! exchange. `until` belongs to the M, not to the slot: an M that was taken out and does not know it yet must not

@@ -42,7 +42,8 @@ pub(crate) enum Errand {
     Run(Gp, bool),
 }
 
-/// An OS thread; see the module.
+/// An OS thread; see the module. Its ends share no line with what is of others.
+#[repr(align(64))]
 pub struct M {
     /// Its thread, once that has begun.
     pub(crate) tid: AtomicI32,

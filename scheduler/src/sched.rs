@@ -57,11 +57,11 @@ pub struct Sched {
     pub(crate) resizing: Gate<bool>,
     /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
     /// global queue, or to wake an M for it: it may have run and ended before they are through.
-    pub(crate) visitors: AtomicU32,
+    pub(crate) visitors: CachePadded<AtomicU32>,
     /// Goroutines that began or ended without a P, beside the Ps' own counts: spawned by plain threads, say, or dropped
     /// before they ran.
-    pub(crate) spawned_outside: AtomicU64,
-    pub(crate) finished_outside: AtomicU64,
+    pub(crate) spawned_outside: CachePadded<AtomicU64>,
+    pub(crate) finished_outside: CachePadded<AtomicU64>,
 }
 
 /// The schedulers of the process.
@@ -113,9 +113,9 @@ impl Sched {
             nhogs: AtomicU32::new(0),
             refused: AtomicBool::new(false),
             resizing: Gate::new(false),
-            visitors: AtomicU32::new(0),
-            spawned_outside: AtomicU64::new(0),
-            finished_outside: AtomicU64::new(0),
+            visitors: CachePadded::default(),
+            spawned_outside: CachePadded::default(),
+            finished_outside: CachePadded::default(),
         }));
         with_all(|all| all.push(sched));
         Ok(sched)

@@ -205,15 +205,15 @@ pub(super) fn global_before_yielder(sched: &'static Sched, pp: &'static P) {
 /// Half of a victim's queue, or its `runnext`; see the module.
 fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
     let n = sched.allp.len();
-    // What each victim looked like at the last look, and for how many it has. A victim beyond these is stolen from on
-    // its backlog alone.
+    // What each victim looked like at the last look, and for how many it has. Of more Ps than these any that come first
+    // this time; the others are stolen from on their backlogs alone.
     const SEEN: usize = 64;
     let mut seen = [((0u32, ptr::null_mut()), 0); SEEN];
     let lucky = mp.lucky.replace(false);
     let (rounds, pauses) = if lucky { (LUCKY_ROUNDS, LUCKY_PAUSES) } else { (ROUNDS, PAUSES) };
+    let start = mp.cheaprand() as usize % n;
     for round in 0..rounds {
         let mut waiting = false;
-        let start = mp.cheaprand() as usize % n;
         for i in 0..n {
             let v = (start + i) % n;
             let victim = &sched.allp[v];
@@ -224,10 +224,11 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
             let switches = victim.watched.switches.load(Ordering::Relaxed);
             let runnext = victim.thief.runnext();
             let look = (switches, runnext);
-            let stood = if v < SEEN && round > 0 && seen[v].0 == look { seen[v].1 + 1 } else { 0 };
-            if v < SEEN {
-                seen[v] = (look, stood);
-            }
+            let stood = seen.get_mut(i).map_or(0, |(last, stood)| {
+                *stood = if round > 0 && *last == look { *stood + 1 } else { 0 };
+                *last = look;
+                *stood
+            });
             if stood > 0 || worth_stealing(victim) {
                 // SAFETY: this M holds the P.
                 if let Some(gp) = victim.thief.steal_half(unsafe { &pp.owned().runq }) {

@@ -67,8 +67,11 @@ fn take(mp: &'static M, pp: &'static P, hog: bool) -> bool {
     mp.handoff.retake(hog, || {
         let holds = mp.seems_to_hold(pp);
         if holds {
-            // SAFETY: null or a G, whose memory is never freed. It gives way at its next operation.
-            if let Some(gp) = unsafe { pp.watched.curg.load(Ordering::Acquire).as_ref() } {
+            // SAFETY: null or a G, whose memory is never freed. It gives way at its next operation, or at the end of its
+            // blocking call.
+            if let Some(gp) = unsafe { pp.watched.curg.load(Ordering::Acquire).as_ref() }
+                && !gp.in_syscall.load(Ordering::Relaxed)
+            {
                 gp.ask_to_give_way();
             }
         }

@@ -186,6 +186,10 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
                 if let Some(pp) = mp.try_p() {
                     pp.watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
                 }
+                if gp.is_asked() {
+                    // It has given way. While it waits, or has ended, nobody need look for who was asked.
+                    gp.no_longer_asked();
+                }
                 return why;
             }
         }

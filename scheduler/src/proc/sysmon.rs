@@ -9,7 +9,7 @@
 //! - A P whose switch counter stood still between two looks while goroutines wait in its queue, with another P idle:
 //!   wakes a thief. This is what bounds the wait behind a goroutine that computes (`wake`).
 //! - Timers that are due while every M is busy: fires them. Timers that are not due yet: has somebody keep the clock for them, if
-//!   nobody does (`timers`, Telling).
+//!   nobody does. So that others may leave that to it, it says when it will look next ([`Sysmon::looks_before`]).
 //! - An M that could not be started, because the system gave no thread: looks whether one that there is should have been woken.
 //! - The seconds that parks are stamped with ([`Nanos::note`]): keeps them fresh.
 //!
@@ -28,7 +28,7 @@ use crate::doze::Doze;
 use crate::os;
 use crate::p::P;
 use crate::sched::Sched;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::sync::thread;
 use crate::threads::{self, Ours};
 use crate::time::clock::Nanos;
@@ -45,8 +45,12 @@ const IMPATIENT: Duration = Duration::from_millis(1);
 const PATIENCE: u32 = 50;
 /// Between two looks at what may be a deadlock, at most.
 const DOUBT: Duration = Duration::from_secs(1);
-/// Looks at the longest interval, all Ps idle, before it sleeps for good.
-const DROWSY: u32 = 10;
+/// For so long all Ps are idle before it sleeps for good.
+const DROWSY: Duration = Duration::from_millis(100);
+/// Between the first deadline and the look that sees whether it was slept through.
+const GRACE: Duration = Duration::from_micros(100);
+/// Between a look and a deadline that somebody must be woken for.
+const NEAR: Duration = Duration::from_micros(200);
 /// A goroutine's time slice (Go's `forcePreemptNS`).
 const SLICE: u64 = 10_000_000;
 /// So many Ms may be out with goroutines that do not give way before others are given more time. By judgement: a few dozen
@@ -59,16 +63,35 @@ pub(crate) struct Sysmon {
     doze: Doze,
     started: AtomicBool,
     pub(super) ended: AtomicBool,
+    /// When it will look next, at the latest; if that is past it may be never. Written by sysmon.
+    next_look: AtomicU64,
 }
 
 impl Sysmon {
     pub(crate) fn new() -> Sysmon {
-        Sysmon { doze: Doze::new(), started: AtomicBool::new(false), ended: AtomicBool::new(false) }
+        Sysmon {
+            doze: Doze::new(),
+            started: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            next_look: AtomicU64::new(0),
+        }
     }
 
     /// True if there is no sysmon that could still look at the scheduler.
     pub(super) fn is_gone(&self) -> bool {
         !self.started.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire)
+    }
+
+    /// True if it will look around well before that deadline, which is in its heap, whatever happens until then; and then
+    /// has somebody keep the clock for it, if nobody does.
+    ///
+    /// It looks after `next_look`, which is after the caller's look at the clock, which is after the caller's fence: so it
+    /// finds the deadline there.
+    pub(super) fn looks_before(&self, deadline: Nanos) -> bool {
+        fence(Ordering::SeqCst);
+        // Relaxed: an old one is past.
+        let next = Nanos(self.next_look.load(Ordering::Relaxed));
+        next.after(NEAR) <= deadline && Nanos::now() < next
     }
 
     /// If it sleeps because all Ps are idle, has it look around once more.
@@ -144,8 +167,11 @@ fn run(sched: &'static Sched) {
     let mut delay = SHORTEST;
     let mut doubt = LONGEST;
     let mut quiet = 0;
+    let mut idle_since = None;
     while !sched.stopped() {
-        sched.sysmon.doze.nap(Nanos::now().after(delay));
+        let until = end_of_nap(sched, delay);
+        sched.sysmon.next_look.store(until.0, Ordering::Relaxed);
+        sched.sysmon.doze.nap(until);
         // ORDERING: Acquire, pairs with the Release in `wake::go_on_without`: what its M was to run is seen.
         if sched.refused.swap(false, Ordering::Acquire) && (!sched.globq.is_empty() || sched.timer_is_due()) {
             wake::start(sched, sched.idle.submitted());
@@ -155,9 +181,9 @@ fn run(sched: &'static Sched) {
         }
         let nidle = sched.idle.npidle() as usize;
         if nidle == sched.max_procs() {
-            quiet += 1;
+            let now = Nanos::now();
             delay = LONGEST;
-            if quiet > DROWSY {
+            if now >= idle_since.get_or_insert(now).after(DROWSY) {
                 let ended = threads::ended();
                 let until = match deadlock::check(sched) {
                     Verdict::Unsure => {
@@ -171,12 +197,14 @@ fn run(sched: &'static Sched) {
                 let quiet_yet = || all_idle() && !refused() && !sched.stopped() && threads::ended() == ended;
                 sched.sysmon.doze.sleep_while(quiet_yet, until);
                 if until == Nanos::NEVER || !all_idle() {
+                    idle_since = None;
                     quiet = 0;
                     delay = SHORTEST;
                 }
             }
             continue;
         }
+        idle_since = None;
         doubt = LONGEST;
         if sched.timer_is_due() {
             timers::run_without_p(sched);
@@ -204,6 +232,16 @@ fn run(sched: &'static Sched) {
     sched.sysmon.ended.store(true, Ordering::Release);
 }
 
+/// How long it may sleep: not much longer than until the first deadline.
+fn end_of_nap(sched: &'static Sched, delay: Duration) -> Nanos {
+    let now = Nanos::now();
+    let end = now.after(delay);
+    match sched.first_timer() {
+        Nanos::NEVER => end,
+        first => end.min(first.max(now).after(GRACE)),
+    }
+}
+
 /// Looks at every P once.
 fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> Seen {
     let now = Nanos::now();
@@ -229,7 +267,10 @@ fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> Seen {
         }
         if now.since(last.since) >= slice(sched) {
             w.slice_over.store(true, Ordering::Relaxed);
-            if let Some(gp) = running {
+            // At the end of a blocking call it finds out by itself.
+            if let Some(gp) = running
+                && !gp.in_syscall.load(Ordering::Relaxed)
+            {
                 gp.ask_to_give_way();
             }
             if !moved {

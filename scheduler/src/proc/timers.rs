@@ -6,9 +6,9 @@
 //! cost a futex call, and often is in vain: a goroutine that goes to sleep leaves its M to look for work, and an M that finds
 //! none becomes the keeper itself. So one that is about to park leaves the debt with its P (`untold`). It is paid by whoever
 //! has the P next: when its M has found a goroutine to run (then it will not look at the clock for a while), or gives the P up
-//! (`pay`). A P with a debt is held by an M that is awake. In the first case, if the deadline is not near, the debt goes to
-//! sysmon, which looks often enough while a P works: mostly that goroutine is through long before, and its M becomes the
-//! keeper by itself.
+//! (`pay`). A P with a debt is held by an M that is awake. In the first case, if sysmon will look
+//! around before the deadline, the debt is left to it: mostly that goroutine is through long before, and its M becomes
+//! the keeper by itself.
 //!
 //! Who has no P and holds a lock, of a channel whose timer it is, pays when the lock is open ([`tell`]): nobody spins while the
 //! kernel is called, or a thread is started.
@@ -156,7 +156,7 @@ pub fn tell(owed: Option<&'static Sched>) {
 #[inline]
 pub(super) fn pay(sched: &'static Sched, pp: &'static P) {
     // SAFETY: the caller holds the P.
-    if std::mem::take(unsafe { &mut pp.owned().untold }) && pp.timers.first() <= Nanos::now().after(NEAR) {
+    if std::mem::take(unsafe { &mut pp.owned().untold }) && !sched.sysmon.looks_before(pp.timers.first()) {
         sched.timer_is_first();
     }
 }
@@ -276,9 +276,6 @@ fn look_around(sched: &'static Sched, pp: &'static P) {
     run_heaps(sched, pp, std::iter::once(pp.timers).chain(others));
 }
 
-/// A deadline is near that sysmon might see too late: it looks every 100 µs while a P works and another one could be
-/// woken.
-const NEAR: Duration = Duration::from_micros(300);
 /// Nanoseconds between two looks at the timers under load.
 const TIMER_EVERY: u64 = 20_000;
 

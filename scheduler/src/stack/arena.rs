@@ -34,6 +34,7 @@
 use super::class::{CLASSES, GUARD, shift, slot_size, usable};
 use super::mapping::{self, Guards, Span};
 use super::runs::Runs;
+use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::ops::Range;
@@ -151,7 +152,8 @@ pub fn is_scarce() -> bool {
 }
 
 static TIGHT: AtomicBool = AtomicBool::new(false);
-static SCARCE: AtomicBool = AtomicBool::new(false);
+/// On a line of its own: read at the end of every goroutine.
+static SCARCE: CachePadded<AtomicBool> = CachePadded::new(AtomicBool::new(false));
 /// Slots of a region that count as plenty.
 const PLENTY: usize = 1 << 18;
 

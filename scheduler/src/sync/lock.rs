@@ -120,25 +120,26 @@ impl SpinLock {
     #[cold]
     #[cfg(not(loom))]
     fn lock_slow(&self) {
-        let soon = moment().wrapping_sub(self.since.load(Ordering::Relaxed)) <= SOON;
         let patience = self.patience.load(Ordering::Relaxed);
+        let soon = moment().wrapping_sub(self.since.load(Ordering::Relaxed)) <= SOON;
         let mut away = 0;
-        loop {
+        let came_in = loop {
             if away < 1 << LONGEST {
                 (0..1 << patience).for_each(|_| spin_hint());
                 away += 1 << patience;
             } else {
                 os_yield();
             }
-            // Relaxed: only a hint when to try again.
+            // Not under the lock: the clock is slow on some machines.
+            let now = moment();
             if !self.is_held() && self.try_lock() {
-                break;
+                break now;
             }
-        }
+        };
         let patience =
             if soon { (patience + 1).min(LONGEST) } else { patience.saturating_sub(1).max(SHORTEST) };
         self.patience.store(patience, Ordering::Relaxed);
-        self.since.store(moment(), Ordering::Relaxed);
+        self.since.store(came_in, Ordering::Relaxed);
     }
 
     #[inline]

@@ -15,13 +15,15 @@ pub use real::{heavy, light, prepare};
 
 #[cfg(not(loom))]
 mod real {
+    use crossbeam_utils::CachePadded;
     use std::sync::Once;
     use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
 
     const CMD_PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
     const CMD_REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
 
-    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    /// On a line of its own: every operation reads it.
+    static REGISTERED: CachePadded<AtomicBool> = CachePadded::new(AtomicBool::new(false));
 
     fn membarrier(command: libc::c_int) -> bool {
         // SAFETY: takes three numbers and touches no memory of ours.

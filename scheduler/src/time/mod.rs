@@ -55,6 +55,7 @@ pub use crate::proc::timers::Firing;
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use clock::Nanos;
+use crossbeam_utils::CachePadded;
 use heap::{Heap, Key};
 use std::cell::Cell;
 use std::ptr;
@@ -145,7 +146,8 @@ type Armed = *const Timer;
 
 /// A heap and its first deadline.
 pub struct Timers {
-    first: AtomicU64,
+    /// On a line of its own: looked at by every M that looks for work.
+    first: CachePadded<AtomicU64>,
     inner: Spinning<Inner>,
 }
 
@@ -194,7 +196,7 @@ impl Timers {
             return timers;
         }
         Box::leak(Box::new(Timers {
-            first: AtomicU64::new(Nanos::NEVER.0),
+            first: CachePadded::new(AtomicU64::new(Nanos::NEVER.0)),
             inner: Spinning::new(Inner { heap: Heap::new(), closed: false }),
         }))
     }
