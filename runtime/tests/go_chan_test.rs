@@ -560,8 +560,9 @@ fn select_stack_adjust() {
         let (c, d) = (make(0), make(0));
         let handles = [false, true].map(|dup| go!(keep_a_pointer(c.clone(), d.clone(), dup)));
         handles.iter().for_each(|h| until_parked(h, "select"));
-        go!(move || deep(30, &mut || ())).join().unwrap();
-        deep(30, &mut || ());
+        // Without optimisation about 100 KiB, which is what every stack has.
+        go!(move || deep(24, &mut || ())).join().unwrap();
+        deep(24, &mut || ());
         d.close();
         for h in handles {
             h.join().unwrap();
