@@ -45,7 +45,7 @@ const FIRST: u8 = if cfg!(shuttle) { 0 } else { 5 };
 const LONGEST: u8 = if cfg!(shuttle) { 0 } else { 8 };
 /// A contender came in a moment ago: so many [`moment`]s. By measurement.
 #[cfg(not(loom))]
-const SOON: u16 = 4;
+const SOON: u16 = 8;
 
 /// The time in units of 64 ns, which come again after some milliseconds: it only says how long something short took.
 #[cfg(not(loom))]
