@@ -33,6 +33,70 @@ fn runtime(procs: usize) -> Runtime {
     Runtime::builder().max_procs(procs).build().unwrap()
 }
 
+// -- what a goroutine runs on --
+
+/// Deep enough for returns that were predicted wrongly, with values in all kinds of registers over the waits.
+#[inline(never)]
+fn sums(depth: u32, seed: u64) -> (u64, f64) {
+    let [mut a, mut b, mut c, mut d, mut e, mut f] = [1, 2, 3, 4, 5, 6].map(|n| seed.wrapping_mul(n));
+    let mut g = seed as f64 + 0.5;
+    for turn in 0..3 {
+        yield_now();
+        (a, b, c, d, e, f) = (b ^ turn, c, d, e, f, a);
+        g = g * 1.5 - black_box(1.0);
+    }
+    if depth == 0 {
+        return (a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f, g);
+    }
+    let (n, x) = sums(depth - 1, seed + 1);
+    (n ^ a.rotate_left(1) ^ b ^ c ^ d ^ e ^ f, x + g)
+}
+
+#[test]
+fn what_a_goroutine_computes_survives_its_waits() {
+    at_each_size(|| {
+        let together: Vec<_> = (0..40_u32).map(|i| go!(move || sums(i % 7, i.into()))).collect();
+        let alone: Vec<_> = (0..40_u32).map(|i| sums(i % 7, i.into())).collect();
+        for (join, alone) in together.into_iter().zip(alone) {
+            assert_eq!(join.join().unwrap(), alone);
+        }
+    });
+}
+
+#[test]
+fn a_goroutine_begins_on_an_aligned_stack() {
+    #[repr(align(16))]
+    struct Aligned([u8; 16]);
+    on_both(|| {
+        let join = go!(|| {
+            let local = black_box(Aligned([1; 16]));
+            let at = std::ptr::from_ref(black_box(&local)).addr();
+            yield_now();
+            (at, local.0[15])
+        });
+        let (at, last) = join.join().unwrap();
+        assert_eq!((at % 16, last), (0, 1));
+    });
+}
+
+#[test]
+fn a_backtrace_ends_where_the_goroutine_begins() {
+    #[inline(never)]
+    fn a_function_of_the_goroutine() -> String {
+        std::backtrace::Backtrace::force_capture().to_string()
+    }
+    let text = gort::run(|| {
+        yield_now();
+        go!(a_function_of_the_goroutine).join().unwrap()
+    });
+    assert!(text.contains("a_function_of_the_goroutine"), "{text}");
+    // On x86-64 the scheduler is no caller of it.
+    assert!(
+        cfg!(not(target_arch = "x86_64")) || cfg!(gort_sanitize) || !text.contains("schedule::schedule"),
+        "{text}"
+    );
+}
+
 // -- run --
 
 #[test]

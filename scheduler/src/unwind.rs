@@ -28,8 +28,8 @@ use std::sync::atomic::{Ordering, fence};
 /// Frames of a stack that are looked at, from the top; as many as Go prints.
 pub(crate) const MAX_FRAMES: usize = 100;
 
-/// Bytes at the end of a stack in which only the coroutine's root has its frame. What is beyond it is the M's, and how to get there
-/// takes an expression that is evaluated anew each time.
+/// Bytes at the end of a stack in which only its root has its frame. What corosensei's has beyond it is the M's, and how to get
+/// there takes an expression that is evaluated anew each time.
 const ROOT: usize = 64;
 
 /// The bytes of a loaded module.

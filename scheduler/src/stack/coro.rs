@@ -1,8 +1,8 @@
-//! A stack with the coroutine that lives on it, and the switch onto it and off it.
+//! A stack with the context that lives on it, and the switch onto it and off it.
 //!
-//! The coroutine runs one goroutine after another: it is resumed with [`StackHead::g`] set, runs that G's body, and
-//! suspends with [`Switch::Exit`]; the next resume finds the next G. So recycling a stack costs two stores, and the
-//! coroutine never returns and is never dropped.
+//! On a stack one goroutine runs after another: it is resumed with [`StackHead::g`] set, runs that G's body, and
+//! suspends with [`Switch::Exit`]; the next resume finds the next G. So recycling a stack costs two stores, and what runs on
+//! it never returns and is never dropped.
 //!
 //! Ownership: `resume` needs the exclusive right to the stack. Whoever holds a `Stack` that is not bound to a G has
 //! it (pool); for a bound one the M that moved the G from Runnable to Running has it (see `g`).
@@ -17,18 +17,16 @@ use super::record::Record;
 use crate::g::{self, G};
 use crate::local::Locals;
 // Not the model's: stacks outlive an execution, and these words are for dumps only.
+use super::switch::{Context, Switch};
 use crate::sync::prefetch;
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CoroStack, StackPointer};
-use corosensei::{Coroutine, CoroutineResult, Yielder};
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::io;
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-/// Bytes at the end of a stack that belong to the [`StackHead`]. Coroutines that tell a sanitizer of their switches are
-/// larger.
+/// Bytes at the end of a stack that belong to the [`StackHead`]. A context that tells a sanitizer of its switches is larger.
 pub const HEAD: usize = if cfg!(gort_sanitize) { 128 } else { 64 };
 const _: () =
     assert!(size_of::<StackHead>() <= HEAD && HEAD.is_multiple_of(corosensei::stack::STACK_ALIGNMENT));
@@ -37,31 +35,13 @@ const _: () =
 /// in. By measurement, optimised.
 const PARKED_LINES: usize = 8;
 
-/// Why a goroutine left its stack: the word that travels from it to g0. What goes with it lies in the M.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Switch {
-    /// `gopark`: run the commit, then the G waits.
-    Park,
-    /// `gosched`: to the tail of the local run queue.
-    Yield,
-    /// Its time slice is over: to the global queue.
-    Preempt,
-    /// Its body is done; the stack is free.
-    Exit,
-    /// Run a function on g0 and come back at once.
-    OnG0,
-}
-
 /// What lies at the end of every stack, in one line of the cache.
 #[repr(C)]
 pub struct StackHead {
     /// The G that this stack is bound to, null while it is free. Written by the owner of the stack, read by whoever
     /// runs on it.
     g: Cell<*const G>,
-    /// Where the coroutine suspends; written by the coroutine when it first runs.
-    yielder: Cell<*const Yielder<(), Switch>>,
-    coroutine: UnsafeCell<MaybeUninit<Coroutine<(), Switch, (), Slot>>>,
+    pub(super) context: Context,
     /// The goroutine's local variables, null while it has none. Written by whoever runs on the stack.
     locals: Cell<*mut Locals>,
     class: u8,
@@ -103,20 +83,11 @@ pub struct Stack(NonNull<StackHead>);
 // SAFETY: a stack is memory; which thread may use it is the protocol's business (module docs), not the handle's.
 unsafe impl Send for Stack {}
 
-/// A slot's usable part, as corosensei wants it: where it starts. In one word, so that the head of a stack fits into a line.
+/// The usable part of a slot, by where the slot starts.
 #[derive(Debug)]
-pub struct Slot(StackPointer);
+pub struct Slot(usize);
 
 impl Slot {
-    /// The part of the slot that starts at `start` above its guard and below its head.
-    fn new(start: usize) -> Slot {
-        Slot(StackPointer::new(start + GUARD).expect("a slot is not at address 0"))
-    }
-
-    fn start(&self) -> usize {
-        self.0.get() - GUARD
-    }
-
     /// A slot of the default class, for a coroutine that is no goroutine.
     ///
     /// # Errors
@@ -124,47 +95,49 @@ impl Slot {
     /// When there is none.
     pub fn take() -> io::Result<Slot> {
         arena::admit(0, 1)?;
-        arena::take(0, 1).map(|span| Slot::new(span.start)).inspect_err(|_| arena::dismiss(0, 1))
+        arena::take(0, 1).map(|span| Slot(span.start)).inspect_err(|_| arena::dismiss(0, 1))
     }
 
     /// Gives back what [`Slot::take`] gave.
     pub fn give_back(self) {
-        arena::give_back(0, &[self.start()]);
+        arena::give_back(0, &[self.0]);
         arena::dismiss(0, 1);
+    }
+
+    /// Where a stack in it begins: the head is above that.
+    pub fn high(&self) -> usize {
+        end_of(self.0) - HEAD
+    }
+
+    /// Where a stack in it must have ended: the guard is below that.
+    pub fn low(&self) -> usize {
+        self.0 + GUARD
     }
 }
 
 // SAFETY: the slot has a guard at its low end and more than MIN_STACK usable bytes above it, and stays mapped.
 unsafe impl CoroStack for Slot {
     fn base(&self) -> StackPointer {
-        StackPointer::new(end_of(self.start()) - HEAD).expect("a slot is not at address 0")
+        StackPointer::new(self.high()).expect("a slot is not at address 0")
     }
     fn limit(&self) -> StackPointer {
-        self.0
+        StackPointer::new(self.low()).expect("a slot is not at address 0")
     }
 }
 
 impl Stack {
-    /// Makes a stack of a free, guarded slot: puts its coroutine in.
+    /// Makes a stack of a free, guarded slot: puts its context in.
     pub fn new(class: u8, start: usize) -> Stack {
-        let end = end_of(start);
-        let head = (end - HEAD) as *mut StackHead;
-        let slot = Slot::new(start);
+        let slot = Slot(start);
+        let head = slot.high() as *mut StackHead;
         // Valgrind is told that this is a stack, for as long as the process lives.
-        let usable = end - HEAD - (start + GUARD);
-        std::mem::forget(ValgrindStackRegistration::new((start + GUARD) as *mut u8, usable));
-        let at = head as usize;
-        let coroutine = Coroutine::with_stack(slot, move |yielder: &Yielder<(), Switch>, ()| {
-            let head = at as *const StackHead;
-            // SAFETY: the head lies at the end of the very stack that this runs on.
-            unsafe { host(&*head, yielder) }
-        });
-        // SAFETY: the slot is fresh, so the head's place is ours alone, mapped and aligned (HEAD is).
+        let (low, usable) = (slot.low() as *mut u8, slot.high() - slot.low());
+        std::mem::forget(ValgrindStackRegistration::new(low, usable));
+        // SAFETY: the slot is fresh, so the head's place and what is below it are ours alone, mapped and aligned (HEAD is).
         unsafe {
             head.write(StackHead {
                 g: Cell::new(std::ptr::null()),
-                yielder: Cell::new(std::ptr::null()),
-                coroutine: UnsafeCell::new(MaybeUninit::new(coroutine)),
+                context: Context::new(slot, head, host),
                 locals: Cell::new(std::ptr::null_mut()),
                 class,
                 parks: AtomicU16::new(0),
@@ -191,7 +164,7 @@ impl Stack {
         unsafe { self.0.as_ref() }
     }
 
-    /// Makes a free slot of a free stack again, whose contents nobody needs; where it starts. The coroutine is forgotten
+    /// Makes a free slot of a free stack again, whose contents nobody needs; where it starts. The context is forgotten
     /// as it is: it stands between two goroutines, and owns nothing.
     pub fn retire(self) -> usize {
         debug_assert!(self.head().g.get().is_null(), "a G is bound to the stack");
@@ -257,12 +230,8 @@ impl Stack {
     /// The caller runs on g0, has the exclusive right to the stack (module docs), and a G is bound to it.
     #[inline]
     pub unsafe fn resume(self) -> Switch {
-        // SAFETY: initialised in `new`; exclusive by the caller's promise.
-        let coroutine = unsafe { (*self.head().coroutine.get()).assume_init_mut() };
-        match coroutine.resume(()) {
-            CoroutineResult::Yield(why) => why,
-            CoroutineResult::Return(()) => crate::throw!("a stack's coroutine has returned"),
-        }
+        // SAFETY: the caller's promise; a stack that nobody runs is suspended.
+        unsafe { self.head().context.resume() }
     }
 
     /// Switches off the stack, back to where it was resumed.
@@ -272,8 +241,8 @@ impl Stack {
     /// The caller runs on this stack, and what `why` needs is in place (see `proc`).
     #[inline]
     pub unsafe fn suspend(self, why: Switch) {
-        // SAFETY: the caller runs on this stack, so its coroutine has set the yielder.
-        unsafe { (*self.head().yielder.get()).suspend(why) }
+        // SAFETY: the caller's promise.
+        unsafe { self.head().context.suspend(why) }
     }
 }
 
@@ -288,17 +257,13 @@ fn sanitizer_forget(limit: usize, len: usize) {
     unsafe { __asan_unpoison_memory_region(limit as *const u8, len) };
 }
 
-/// The coroutine's whole life.
-///
-/// # Safety
-///
-/// `head` is the head of the stack that this runs on.
-unsafe fn host(head: &StackHead, yielder: &Yielder<(), Switch>) {
-    head.yielder.set(yielder);
+/// The whole life of a stack. `head` is the head of the one that this runs on.
+extern "C" fn host(head: &StackHead) -> ! {
     loop {
         // SAFETY: whoever resumes a stack has bound a G to it, whose body this is the one to run.
         unsafe { g::run_body(&*head.g.get()) };
-        yielder.suspend(Switch::Exit);
+        // SAFETY: we run on it.
+        unsafe { head.context.suspend(Switch::Exit) };
     }
 }
 

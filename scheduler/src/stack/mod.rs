@@ -9,12 +9,13 @@
 //! - [`class`]: the sizes there are.
 //! - [`arena`] reserves address space, cuts it into slots and says how many goroutines may have one.
 //! - [`mapping`]: the calls to the kernel.
-//! - [`coro`] runs a corosensei coroutine in a slot, and holds the [`coro::StackHead`] at the slot's end.
+//! - [`switch`] goes from one stack to another; [`coro`] runs goroutines on one, and holds the [`coro::StackHead`] at
+//!   its end.
 //! - [`record`]: what a goroutine that leaves its stack leaves there of its registers.
 //! - [`overflow`] reports a goroutine that has run into its guard.
 //! - [`pool`] keeps free stacks; [`scavenge`] gives back the memory of those that nobody needs.
 //!
-//! A free slot becomes a [`Stack`] when its coroutine is put in, which runs one goroutine after another. A `Stack` handle
+//! A free slot becomes a [`Stack`] when its context is put in, which runs one goroutine after another. A `Stack` handle
 //! is a plain `'static` pointer: the address space is never unmapped, and the stack of an abandoned goroutine is never
 //! used again, so what it has lent stays valid.
 
@@ -27,5 +28,7 @@ pub mod pool;
 pub mod record;
 mod runs;
 mod scavenge;
+pub mod switch;
 
-pub use coro::{Stack, StackHead, Switch, current_head};
+pub use coro::{Stack, StackHead, current_head};
+pub use switch::Switch;

@@ -1,7 +1,7 @@
 //! [`Record`]: the registers from which a stack can be walked, left by who is about to leave it.
 //!
 //! It lies in the frame that calls the switch, which is in the cache, and costs its four stores; the head of the stack
-//! keeps only where it is. The context switch saves registers too, but where is corosensei's secret.
+//! keeps only where it is. What the switch itself saves is not enough: where, and what, is its own business ([`switch`](super::switch)).
 
 use crate::time::clock::coarse_seconds;
 
