@@ -346,16 +346,20 @@ fn drain(q: &RunQueue) -> impl Iterator<Item = Gp> {
 #[test]
 fn sched_local_queue_steal_runnext() {
     let gs = some_gs(2);
-    let (owner, thief) = runq::new();
-    assert!(!owner.put_next(&thief, Gp(gs[0])));
-    let seen = thief.runnext();
-    assert!(owner.put_next(&thief, Gp(gs[1])), "the first one is displaced");
-    assert!(thief.steal_runnext(seen).is_none(), "it is not there any more");
-    let stolen = thief.steal_runnext(thief.runnext());
-    assert_eq!(index(&gs, stolen.unwrap()), 1);
-    assert!(owner.take_runnext(&thief).is_none());
-    assert_eq!(index(&gs, owner.get().unwrap()), 0);
-    assert!(thief.is_empty());
+    // Kept ones are for who has borrowed the P, as nobody else has it here.
+    for kept in [false, true] {
+        let (owner, thief) = runq::new();
+        let steal = |seen| if kept { thief.take_runnext(seen) } else { thief.steal_runnext(seen) };
+        assert!(!owner.put_next(&thief, Gp(gs[0]), kept));
+        let seen = thief.look_at_runnext();
+        assert_eq!(seen.is_kept(), kept);
+        assert!(owner.put_next(&thief, Gp(gs[1]), kept), "the first one is displaced");
+        assert!(steal(seen).is_none(), "it is not there any more");
+        assert_eq!(index(&gs, steal(thief.look_at_runnext()).unwrap()), 1);
+        assert!(owner.take_runnext(&thief).is_none());
+        assert_eq!(index(&gs, owner.get().unwrap()), 0);
+        assert!(thief.is_empty());
+    }
 }
 
 /// With two in the queue and one of them taken, whichever way they were put, no moment looks empty.
@@ -377,9 +381,10 @@ fn sched_local_queue_empty() {
             }
         });
         for i in 1..=ROUNDS {
-            put(&owner, &thief, gs[0], i & 1 == 0);
+            let kept = i & 4 == 0;
+            put(&owner, &thief, gs[0], (i & 1 == 0).then_some(kept));
             round.store(i, SeqCst);
-            put(&owner, &thief, gs[1], i & 2 == 0);
+            put(&owner, &thief, gs[1], (i & 2 == 0).then_some(kept ^ (i & 8 == 0)));
             take(&owner, &thief);
             spin_until(|| looked.load(SeqCst) == i);
             take(&owner, &thief);
@@ -389,11 +394,11 @@ fn sched_local_queue_empty() {
     assert!(!failed.load(SeqCst), "the queue seemed empty while a goroutine was in it");
 }
 
-fn put(owner: &RunQueue, thief: &Thief, g: &'static G, next: bool) {
-    if next {
-        owner.put_next(thief, Gp(g));
-    } else {
-        owner.put_tail(Gp(g));
+/// At the tail, or next, kept or not.
+fn put(owner: &RunQueue, thief: &Thief, g: &'static G, next: Option<bool>) {
+    match next {
+        Some(kept) => _ = owner.put_next(thief, Gp(g), kept),
+        None => owner.put_tail(Gp(g)),
     }
 }
 

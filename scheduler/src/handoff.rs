@@ -1,32 +1,38 @@
-//! [`Handoff`]: how a P is taken from an M whose goroutine does not come back (Go's preemption and its `retake`).
+//! [`Handoff`]: how a P is taken from an M whose goroutine does not come back (Go's preemption and its `retake`), or is borrowed
+//! from it for a moment.
 //!
 //! Go interrupts a goroutine that runs for too long with a signal, at any instruction. Rust code cannot be suspended there:
 //! it may hold the allocator's lock. So the *processor* is taken away, not the thread: the M goes on with its goroutine
 //! under the system's own time slicing, without a P, and another M runs what is queued. When the goroutine next enters
 //! the runtime, the M finds the P gone, and gets another one or puts the goroutine into a queue.
 //!
+//! A thief that wants the P's `runnext` borrows the P, takes what it came for, and gives it back before the M has noticed. So
+//! the M need not share `runnext` with thieves, and spends no read-modify-write on it (`runq`).
+//!
 //! Two words per M. `in_rt` says that the M is in the runtime (on g0, or in an operation that touches its P). `req`:
 //!
 //! ```text
-//!             retake (a retaker's ticket)           retake: in_rt was 0
-//!    NONE --------------------------------> ticket ---------------------> TAKEN
-//!     ^ ^                                     |                             |
-//!     | +------- enter: keeps the P ----------+                             |
-//!     | +------- retake: in_rt was 1 ---------+                             |
-//!     +----------------------------------------------- enter: P is lost ----+
+//!             claim (a claimant's ticket)           claim: in_rt was 0
+//!    NONE --------------------------------> ticket ---------------------> TAKEN or BORROWED
+//!     ^ ^ ^                                   |                             |           |
+//!     | | +----- enter: keeps the P ----------+                             |           |
+//!     | | +----- claim: in_rt was 1 ----------+                             |           |
+//!     | +--------------------------------------------- enter: P is lost ----+           |
+//!     +----------------------------------------------- the borrower gives it back ------+
 //!
-//!   the M                                            a retaker (sysmon, `set_max_procs`)
-//!   enter: 1. in_rt := 1                             retake: a. req: NONE -> ticket (CAS)
+//!   the M                                            a claimant (sysmon, `set_max_procs`, a thief)
+//!   enter: 1. in_rt := 1                             claim:  a. req: NONE -> ticket (CAS)
 //!          2. light()                                        b. heavy()
-//!          3. req: NONE  -> has its P                        c. in_rt is 1 -> gives up: e.
-//!                  ticket -> NONE (CAS): has its P           d. the M still has the P that is meant, and
-//!                  TAKEN -> NONE: has lost it                   req: ticket -> TAKEN (CAS): the P is the retaker's
+//!          3. req: NONE     -> has its P                     c. in_rt is 1 -> gives up: e.
+//!                  ticket   -> NONE (CAS): has its P         d. the M still has the P that is meant, and
+//!                  TAKEN    -> NONE: has lost it                req: ticket -> TAKEN or BORROWED (CAS): the P is the
+//!                  BORROWED -> waits for NONE                   claimant's, or is until it stores NONE
 //!   exit:  in_rt := 0                                        e. req: ticket -> NONE (CAS)
 //! ```
 //!
-//! H1: **One owner.** If the M in 3 reads NONE, its 1 and 3 and the retaker's a and c are the two halves of a
-//! store-then-load handshake with fences between: the retaker sees `in_rt` = 1, or a later 0 of an `exit` after which
-//! every `enter` sees the ticket. If the M sees the ticket, its compare-and-swap and the retaker's d are on one word, and one
+//! H1: **One owner.** If the M in 3 reads NONE, its 1 and 3 and the claimant's a and c are the two halves of a
+//! store-then-load handshake with fences between: the claimant sees `in_rt` = 1, or a later 0 of an `exit` after which
+//! every `enter` sees the ticket. If the M sees the ticket, its compare-and-swap and the claimant's d are on one word, and one
 //! of them fails.
 //!
 //! H2: **The P that is meant.** The M changes its P in the runtime only, and every `enter` clears the ticket. So what d
@@ -34,13 +40,18 @@
 //! process, so an exchange that comes late, after the M has gone on to another P or scheduler and somebody else asks for
 //! that, fails.
 //!
-//! H3: **What the M did with the P is seen by its next owner**: `exit` is a Release, c an Acquire.
+//! H3: **What the M did with the P is seen by its next owner**: `exit` is a Release, c an Acquire. What a borrower did is seen by
+//! the M: it stores NONE with Release, and 3 is an Acquire.
+//!
+//! H4: **A borrower has the P for itself.** While the word is BORROWED the M waits in `enter`, and nobody else can put a
+//! ticket. It borrows for a few loads and stores and no more, since the M waits for it.
 //!
 //! The words belong to the M, not to the P: an M that has lost its P and does not know it yet clears its own flag when it
 //! comes back, and cannot disturb the P's next owner.
 //!
 //! The fences are the two halves of [`membarrier`](crate::sync::membarrier): the M's costs nothing, because it enters the
-//! runtime at every operation; the retaker's is a system call, a few times per second at most.
+//! runtime at every operation; the claimant's is a system call. sysmon makes a few per second at most; a thief one for a goroutine
+//! that has waited some microseconds behind another one, and was going to be woken across cores in any case.
 //!
 //! **Rejected**: a compare-and-swap or a full fence in each `enter` (six times as expensive, measured); signals (above); a
 //! flag that the M only polls (a goroutine that never polls is the reason for all this); a plain number for the request
@@ -50,15 +61,21 @@
 
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::membarrier::{heavy, light};
+use crate::sync::{os_yield, spin_hint};
 
 const NONE: u64 = 0;
 const TAKEN: u64 = 1;
 /// `TAKEN`, because the goroutine did not give way.
 const TAKEN_FROM_HOG: u64 = 2;
+/// Somebody has it for a moment.
+const BORROWED: u64 = 3;
 /// Everything from here on is a ticket.
-const FIRST_TICKET: u64 = 3;
+const FIRST_TICKET: u64 = 4;
 /// The M is the one thread of a forked child.
 const DEAD: u64 = u64::MAX;
+
+/// Looks at a borrowed P before its M gives its core away.
+const LOOKS: u32 = 64;
 
 /// What became of an M's P while its goroutine ran.
 #[must_use]
@@ -96,36 +113,50 @@ impl Handoff {
     #[inline]
     pub fn enter(&self) -> Entered {
         self.in_rt.store(1, Ordering::Relaxed);
-        // ORDERING: pairs with `heavy` in `retake` (H1).
+        // ORDERING: pairs with `heavy` in `claim` (H1).
         light();
-        // Relaxed: what matters of it is decided in `asked`.
-        if self.req.load(Ordering::Relaxed) == NONE { Entered::Kept } else { self.asked() }
+        // ORDERING: Acquire, pairs with the Release in `borrow` (H3).
+        if self.req.load(Ordering::Acquire) == NONE { Entered::Kept } else { self.asked() }
     }
 
-    /// Somebody asks, or has taken.
+    /// Somebody asks, has borrowed or has taken.
     #[cold]
     #[inline(never)]
     fn asked(&self) -> Entered {
-        let mut req = self.req.load(Ordering::Relaxed);
-        while req != NONE {
-            #[cfg(not(loom))]
-            if req == DEAD {
-                crate::fork::dead();
-            }
-            // ORDERING: Acquire: what the retaker left for who has lost its P is seen.
-            match self.req.compare_exchange(req, NONE, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(TAKEN | TAKEN_FROM_HOG) => return Entered::Lost { hog: req == TAKEN_FROM_HOG },
-                Ok(_) => return Entered::Kept,
-                Err(now) => req = now,
+        let mut looks = 0;
+        loop {
+            // ORDERING: Acquire, as in `enter`.
+            let req = self.req.load(Ordering::Acquire);
+            match req {
+                NONE => return Entered::Kept,
+                #[cfg(not(loom))]
+                DEAD => crate::fork::dead(),
+                BORROWED => {
+                    // The borrower may have no core at the moment.
+                    if looks < LOOKS {
+                        spin_hint()
+                    } else {
+                        os_yield()
+                    }
+                    looks += 1;
+                }
+                _ => {
+                    // ORDERING: Acquire: what the retaker left for who has lost its P is seen.
+                    let won = self.req.compare_exchange(req, NONE, Ordering::Acquire, Ordering::Relaxed);
+                    match won {
+                        Ok(TAKEN | TAKEN_FROM_HOG) => return Entered::Lost { hog: req == TAKEN_FROM_HOG },
+                        Ok(_) => return Entered::Kept,
+                        Err(_) => {}
+                    }
+                }
             }
         }
-        Entered::Kept
     }
 
     /// The M leaves the runtime: from here on its P may be taken.
     #[inline]
     pub fn exit(&self) {
-        // ORDERING: Release, pairs with the Acquire in `retake` (H3).
+        // ORDERING: Release, pairs with the Acquire in `claim` (H3).
         self.in_rt.store(0, Ordering::Release);
     }
 
@@ -133,26 +164,41 @@ impl Handoff {
     /// the caller's. The M is told by its next [`Handoff::enter`], with `hog`.
     #[must_use]
     pub fn retake(&self, hog: bool, still: impl FnOnce() -> bool) -> bool {
+        self.claim(if hog { TAKEN_FROM_HOG } else { TAKEN }, still)
+    }
+
+    /// Has the P of an M that is not in the runtime while it does `f`, which is short and does not panic; `still` as for
+    /// [`Handoff::retake`]. `None`: it has not got it.
+    pub fn borrow<R>(&self, still: impl FnOnce() -> bool, f: impl FnOnce() -> R) -> Option<R> {
+        self.claim(BORROWED, still).then(|| {
+            let result = f();
+            // ORDERING: Release, pairs with the Acquire in `enter` (H3).
+            self.req.store(NONE, Ordering::Release);
+            result
+        })
+    }
+
+    fn claim(&self, claimed: u64, still: impl FnOnce() -> bool) -> bool {
         // Looked at first, because what follows is expensive.
         if self.in_rt.load(Ordering::Relaxed) != 0 {
             return false;
         }
         let ticket = next_ticket();
-        let taken_as = if hog { TAKEN_FROM_HOG } else { TAKEN };
         if self.req.compare_exchange(NONE, ticket, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
         // ORDERING: pairs with `light` in `enter` (H1).
         heavy();
-        // ORDERING: Acquire, pairs with the Release in `exit` (H3). The exchange: Release, for `asked`.
-        let taken = self.in_rt.load(Ordering::Acquire) == 0
+        // ORDERING: Acquire, pairs with the Release in `exit` (H3). The exchange: Release, for `asked`; Acquire, so that nothing
+        // of what a borrower does comes before it.
+        let won = self.in_rt.load(Ordering::Acquire) == 0
             && still()
-            && self.req.compare_exchange(ticket, taken_as, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if !taken {
+            && self.req.compare_exchange(ticket, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if !won {
             // If that fails the M has cleared it.
             let _ = self.req.compare_exchange(ticket, NONE, Ordering::Relaxed, Ordering::Relaxed);
         }
-        taken
+        won
     }
 }
 

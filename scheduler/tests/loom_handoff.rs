@@ -1,4 +1,4 @@
-//! Models of taking a P from an M that runs a goroutine (`handoff`). The P is a cell that loom watches: two owners at
+//! Models of taking a P from an M that runs a goroutine, and of borrowing it (`handoff`). The P is a cell that loom watches: two owners at
 //! once are a race.
 #![cfg(loom)]
 
@@ -61,6 +61,11 @@ impl World {
             self.touch(p);
         }
         taken
+    }
+
+    /// Uses this P for a moment, if it can be had.
+    fn borrow(&self, p: usize) -> bool {
+        self.handoff.borrow(|| self.p.load(Ordering::Relaxed) == p, || self.touch(p)).is_some()
     }
 }
 
@@ -139,5 +144,61 @@ fn an_m_that_lost_its_p_keeps_the_next_one() {
         world.handoff.exit();
         assert!(!late.join().unwrap(), "taken twice");
         assert!(world.operation());
+    });
+}
+
+#[test]
+fn a_borrower_has_the_p_for_itself_while_the_m_goes_in_and_out() {
+    check(|| {
+        let world = World::new();
+        let thief = {
+            let world = world.clone();
+            thread::spawn(move || world.borrow(0))
+        };
+        assert!(world.operation() && world.operation(), "what was borrowed was not given back");
+        thief.join().unwrap();
+        assert!(world.operation());
+    });
+}
+
+#[test]
+fn a_p_is_borrowed_or_taken_or_in_use() {
+    check(|| {
+        let world = World::new();
+        let sysmon = {
+            let world = world.clone();
+            thread::spawn(move || world.retake(0))
+        };
+        let thief = {
+            let world = world.clone();
+            thread::spawn(move || world.borrow(0))
+        };
+        let kept = world.operation();
+        let taken = sysmon.join().unwrap();
+        thief.join().unwrap();
+        assert_eq!(taken, !(kept && world.operation()));
+    });
+}
+
+#[test]
+fn the_p_that_an_m_has_gone_on_to_is_not_borrowed_for_another() {
+    check(|| {
+        let world = World::new();
+        let thief = {
+            let world = world.clone();
+            thread::spawn(move || world.borrow(0))
+        };
+        assert_eq!(world.handoff.enter(), Entered::Kept);
+        world.touch(0);
+        // Gives it up to somebody who uses it at once, and comes out with another one.
+        world.p.store(1, Ordering::Relaxed);
+        let next = {
+            let world = world.clone();
+            thread::spawn(move || world.touch(0))
+        };
+        world.handoff.exit();
+        assert!(world.operation());
+        next.join().unwrap();
+        thief.join().unwrap();
     });
 }

@@ -3,8 +3,9 @@
 #![cfg(loom)]
 
 use gort_scheduler::g::G;
+use gort_scheduler::handoff::{Entered, Handoff};
 use gort_scheduler::model::new_g;
-use gort_scheduler::runq::{self, Gp};
+use gort_scheduler::runq::{self, Gp, Seen, Thief};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -56,51 +57,157 @@ impl Gs {
     }
 }
 
-#[test]
-fn the_g_in_runnext_goes_to_the_owner_or_to_the_thief() {
-    loom::model(|| {
-        let gs = Gs::new(1);
+/// The thief's side of `runnext`, of a P whose M has this `handoff`.
+fn steal_runnext(handoff: &Handoff, thief: &Thief) -> Option<Gp> {
+    let seen = thief.look_at_runnext();
+    if seen == Seen::NOTHING {
+        None
+    } else if seen.is_kept() {
+        handoff.borrow(|| true, || thief.take_runnext(seen)).flatten()
+    } else {
+        thief.steal_runnext(seen)
+    }
+}
+
+/// The owner's operations, each in the runtime.
+fn in_runtime<R>(handoff: &Handoff, f: impl FnOnce() -> R) -> R {
+    assert_eq!(handoff.enter(), Entered::Kept, "nobody takes the P");
+    let result = f();
+    handoff.exit();
+    result
+}
+
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+fn the_g_in_runnext_goes_to_the_owner_or_to_the_thief(keep: [bool; 2]) {
+    check(move || {
+        let gs = Gs::new(2);
         let (queue, thief) = runq::new();
-        let thief = Arc::new(thief);
+        let shared = Arc::new((thief, Handoff::new()));
         let stealing = {
-            let (gs, thief) = (gs.clone(), thief.clone());
+            let (gs, shared) = (gs.clone(), shared.clone());
             thread::spawn(move || {
-                if let Some(gp) = thief.steal_runnext(thief.runnext()) {
+                if let Some(gp) = steal_runnext(&shared.1, &shared.0) {
                     gs.got_and_read(gp);
                 }
             })
         };
-        queue.put_next(&thief, gs.made(0));
-        if let Some(gp) = queue.take_runnext(&thief) {
+        let (thief, handoff) = &*shared;
+        // The M has begun in the runtime.
+        queue.put_next(thief, gs.made(0), keep[0]);
+        handoff.exit();
+        if let Some(gp) = in_runtime(handoff, || queue.take_runnext(thief)) {
             gs.got_and_read(gp);
         }
+        in_runtime(handoff, || queue.put_next(thief, gs.made(1), keep[1]));
         stealing.join().unwrap();
+        if let Some(gp) = in_runtime(handoff, || queue.take_runnext(thief)) {
+            gs.got_and_read(gp);
+        }
+        // What was displaced, if the thief came late.
+        queue.get().into_iter().for_each(|gp| gs.got(gp));
+        gs.each_once();
+    });
+}
+
+fn of_two_thieves_one_gets_what_is_in_runnext(keep: bool) {
+    check(move || {
+        let gs = Gs::new(1);
+        let (queue, thief) = runq::new();
+        let shared = Arc::new((thief, Handoff::new()));
+        queue.put_next(&shared.0, gs.made(0), keep);
+        let thieves = [(); 2].map(|()| {
+            let (gs, shared) = (gs.clone(), shared.clone());
+            thread::spawn(move || {
+                if let Some(gp) = steal_runnext(&shared.1, &shared.0) {
+                    gs.got_and_read(gp);
+                }
+            })
+        });
+        let (thief, handoff) = &*shared;
+        handoff.exit();
+        thieves.into_iter().for_each(|t| t.join().unwrap());
+        if let Some(gp) = in_runtime(handoff, || queue.take_runnext(thief)) {
+            gs.got_and_read(gp);
+        }
+        gs.each_once();
+    });
+}
+
+fn what_runnext_displaces_is_neither_lost_nor_doubled(keep: [bool; 3]) {
+    check(move || {
+        let gs = Gs::new(3);
+        let (queue, thief) = runq::new();
+        let shared = Arc::new((thief, Handoff::new()));
+        let stealing = {
+            let (gs, shared) = (gs.clone(), shared.clone());
+            thread::spawn(move || {
+                shared.0.steal_one().into_iter().for_each(|gp| gs.got(gp));
+                steal_runnext(&shared.1, &shared.0).into_iter().for_each(|gp| gs.got(gp));
+            })
+        };
+        let (thief, handoff) = &*shared;
+        for i in 0..3 {
+            queue.put_next(thief, gs.made(i), keep[i]);
+        }
+        handoff.exit();
+        for _ in 0..3 {
+            in_runtime(handoff, || queue.take_runnext(thief).or_else(|| queue.get()))
+                .into_iter()
+                .for_each(|gp| gs.got(gp));
+        }
+        stealing.join().unwrap();
+        in_runtime(handoff, || queue.take_runnext(thief).into_iter().chain(queue.get()).collect::<Vec<_>>())
+            .into_iter()
+            .for_each(|gp| gs.got(gp));
         gs.each_once();
     });
 }
 
 #[test]
-fn what_runnext_displaces_is_neither_lost_nor_doubled() {
-    loom::model(|| {
+fn a_shared_g_goes_to_the_owner_or_to_the_thief() {
+    the_g_in_runnext_goes_to_the_owner_or_to_the_thief([false, false]);
+    of_two_thieves_one_gets_what_is_in_runnext(false);
+}
+
+#[test]
+fn a_kept_g_goes_to_the_owner_or_to_the_thief() {
+    the_g_in_runnext_goes_to_the_owner_or_to_the_thief([true, true]);
+    of_two_thieves_one_gets_what_is_in_runnext(true);
+}
+
+#[test]
+fn a_g_goes_to_one_while_the_owner_changes_its_mind() {
+    the_g_in_runnext_goes_to_the_owner_or_to_the_thief([true, false]);
+    the_g_in_runnext_goes_to_the_owner_or_to_the_thief([false, true]);
+}
+
+#[test]
+fn what_is_displaced_is_neither_lost_nor_doubled() {
+    for keep in [[false; 3], [true; 3], [true, false, true], [false, true, false]] {
+        what_runnext_displaces_is_neither_lost_nor_doubled(keep);
+    }
+}
+
+/// Somebody who looks whether there is something to steal, while one displaces the other, does not see nothing.
+#[test]
+fn a_queue_does_not_look_empty_while_one_displaces_the_other() {
+    check(|| {
         let gs = Gs::new(3);
         let (queue, thief) = runq::new();
+        queue.put_next(&thief, gs.made(0), true);
         let thief = Arc::new(thief);
-        let stealing = {
-            let (gs, thief) = (gs.clone(), thief.clone());
-            thread::spawn(move || {
-                let seen = thief.runnext();
-                thief.steal_one().into_iter().for_each(|gp| gs.got(gp));
-                thief.steal_runnext(seen).into_iter().for_each(|gp| gs.got(gp));
-            })
+        let looking = {
+            let thief = thief.clone();
+            thread::spawn(move || assert!(!thief.is_empty()))
         };
-        for i in 0..3 {
-            queue.put_next(&thief, gs.made(i));
-        }
-        for _ in 0..3 {
-            queue.take_runnext(&thief).or_else(|| queue.get()).into_iter().for_each(|gp| gs.got(gp));
-        }
-        stealing.join().unwrap();
-        queue.take_runnext(&thief).into_iter().chain(queue.get()).for_each(|gp| gs.got(gp));
-        gs.each_once();
+        queue.put_next(&thief, gs.made(1), false);
+        queue.put_next(&thief, gs.made(2), true);
+        queue.take_runnext(&thief).into_iter().for_each(|gp| gs.got(gp));
+        looking.join().unwrap();
     });
 }

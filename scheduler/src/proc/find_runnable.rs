@@ -22,12 +22,12 @@
 
 use super::schedule::{acquirep, reacquire};
 use super::wake::{self, STEAL_COST};
-use super::{locked, procresize, shutdown, timers};
+use super::{handoffp, locked, procresize, shutdown, timers};
 use crate::idle::Spinner;
 use crate::keeper::{Armed, Kept};
 use crate::m::{Errand, M};
 use crate::p::P;
-use crate::runq::{FULL, Gp};
+use crate::runq::{FULL, Gp, Seen};
 use crate::sched::Sched;
 use crate::sync::atomic::Ordering;
 use crate::sync::spin_hint;
@@ -208,7 +208,7 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
     // What each victim looked like at the last look, and for how many it has. Of more Ps than these any that come first
     // this time; the others are stolen from on their backlogs alone.
     const SEEN: usize = 64;
-    let mut seen = [((0u32, ptr::null_mut()), 0); SEEN];
+    let mut seen = [((0u32, Seen::NOTHING), 0); SEEN];
     let lucky = mp.lucky.replace(false);
     let (rounds, pauses) = if lucky { (LUCKY_ROUNDS, LUCKY_PAUSES) } else { (ROUNDS, PAUSES) };
     let start = mp.cheaprand() as usize % n;
@@ -222,7 +222,7 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
             }
             waiting = true;
             let switches = victim.watched.switches.load(Ordering::Relaxed);
-            let runnext = victim.thief.runnext();
+            let runnext = victim.thief.look_at_runnext();
             let look = (switches, runnext);
             let stood = seen.get_mut(i).map_or(0, |(last, stood)| {
                 *stood = if round > 0 && *last == look { *stood + 1 } else { 0 };
@@ -237,7 +237,7 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
             }
             // It has waited for some microseconds, and its P is stuck in another goroutine.
             if stood >= ROUNDS - 1
-                && let Some(gp) = victim.thief.steal_runnext(runnext)
+                && let Some(gp) = handoffp::steal_runnext(victim, runnext)
             {
                 mp.lucky.set(true);
                 return Some(gp);
@@ -376,6 +376,10 @@ pub(super) fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinn
         let _last = sched.idle.stop_spinning(token);
     }
     if let Some(pp) = mp.try_p() {
+        // Into the queue, where `drop_queued` finds it.
+        // SAFETY: this M holds the P.
+        let runq = unsafe { &pp.owned().runq };
+        runq.take_runnext(&pp.thief).into_iter().for_each(|gp| runq.put_tail(gp));
         mp.set_p(None);
         wake::release_p(sched, pp);
     }

@@ -1,5 +1,5 @@
 //! What becomes of a P that was taken from an M, or that an M gives up because its goroutine will not need it
-//! (Go's `handoffp`). How it is taken is in [`handoff`](crate::handoff).
+//! (Go's `handoffp`), and what a thief takes of a P that it borrows. How it is taken is in [`handoff`](crate::handoff).
 //!
 //! A P that has work, or may be needed for some, goes to another M at once. One that has none becomes idle. Then what the
 //! M would have done before it slept is done for it:
@@ -11,6 +11,7 @@
 use super::wake::{give_p, release_p, start, start_new_m};
 use crate::m::{Errand, M};
 use crate::p::P;
+use crate::runq::{Gp, Seen};
 use crate::sched::Sched;
 use crate::sync::atomic::Ordering;
 use crate::time::clock::Nanos;
@@ -60,6 +61,20 @@ pub(super) fn retake(sched: &'static Sched, pp: &'static P, hog: bool) -> bool {
         sched.nhogs.fetch_sub(u32::from(hog), Ordering::Relaxed);
     }
     taken
+}
+
+/// Takes the `runnext` of another's P, if it is still what was `seen` there. If that is kept, only while the M of the P is out of the
+/// runtime.
+pub(super) fn steal_runnext(pp: &'static P, seen: Seen) -> Option<Gp> {
+    if seen == Seen::NOTHING {
+        return None;
+    }
+    if !seen.is_kept() {
+        return pp.thief.steal_runnext(seen);
+    }
+    // SAFETY: null or an M, and Ms are never freed.
+    let mp = unsafe { pp.watched.m.load(Ordering::Relaxed).as_ref() }?;
+    mp.handoff.borrow(|| mp.seems_to_hold(pp), || pp.thief.take_runnext(seen)).flatten()
 }
 
 /// The taking of it. The caller then holds the P.

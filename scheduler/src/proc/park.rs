@@ -63,9 +63,7 @@ pub unsafe fn gopark(gp: &'static G, commit: Option<Commit>, lock: *mut (), reas
 /// the cache, but its stack may not be.
 #[inline(always)]
 fn prefetch_next(mp: &'static M) {
-    let next = mp.try_p().map(|pp| pp.thief.runnext());
-    // SAFETY: null or a G, whose memory is never freed.
-    if let Some(next) = next.and_then(|next| unsafe { next.as_ref() })
+    if let Some(next) = mp.try_p().and_then(|pp| pp.thief.look_at_runnext().g())
         && let Some(stack) = next.stack()
     {
         stack.prefetch();

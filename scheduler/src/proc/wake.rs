@@ -31,7 +31,7 @@ use crate::g::G;
 use crate::idle::{PutP, Spinner, Wake};
 use crate::m::{self, Errand, M};
 use crate::p::{Owned, P};
-use crate::runq::{FULL, Gp};
+use crate::runq::{FINE, FULL, Gp};
 use crate::sched::Sched;
 use crate::stack;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -154,7 +154,7 @@ pub(super) fn runqput(sched: &'static Sched, pp: &'static P, gp: Gp, next: bool)
         let owned = pp.owned();
         let next = next && !owned.shuffles();
         let displaced = if next {
-            owned.runq.put_next(&pp.thief, gp)
+            owned.runq.put_next(&pp.thief, gp, pp.watched.estimate.nanos() < FINE)
         } else {
             owned.runq.put_tail(gp);
             true
