@@ -12,7 +12,7 @@ use common::{at_each_size, at_size, eventually, until_parked};
 use gort::{Chan, chan, go, select, time, yield_now};
 use gort_scheduler::g::G;
 use gort_scheduler::proc::{getg, goroutines};
-use gort_scheduler::runq::{self, Gp, RunQueue, Thief};
+use gort_scheduler::runq::{self, Gp, RunQueue};
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
@@ -303,35 +303,38 @@ fn index(gs: &[&'static G], gp: Gp) -> usize {
     gs.iter().position(|&g| ptr::eq(g, gp.0)).expect("one of ours")
 }
 
-/// For every length: what is put at the tail is got in order, and nothing else.
+/// For every length, with the ring at all places: what is put at the tail is got in order, and nothing else.
 #[test]
 fn sched_local_queue() {
     let gs = some_gs(runq::FULL);
-    let (owner, thief) = runq::new();
+    let queue = RunQueue::default();
     for n in 0..gs.len() {
-        assert!(owner.get().is_none() && thief.is_empty(), "not empty before {n}");
-        gs[..n].iter().for_each(|&g| owner.put_tail(Gp(g)));
-        assert_eq!((owner.len(), thief.len()), (n, n));
+        queue.keep(n % 2 == 0);
+        assert!(queue.get().is_none() && queue.is_empty(), "not empty before {n}");
+        gs[..n].iter().for_each(|&g| queue.put_tail(Gp(g)));
+        assert_eq!(queue.len(), n);
         for i in 0..n {
-            assert_eq!(index(&gs, owner.get().unwrap()), i, "of {n}");
+            assert!(ptr::eq(queue.peek(n - i - 1).unwrap(), gs[n - 1]) && queue.peek(n - i).is_none());
+            assert_eq!(index(&gs, queue.get().unwrap()), i, "of {n}");
         }
-        assert!(owner.get().is_none() && thief.is_empty(), "not empty after {n}");
+        assert!(queue.get().is_none() && queue.is_empty(), "not empty after {n}");
     }
 }
 
-/// For every length: a thief takes half, but 32 at most, the oldest ones, and none is lost or doubled.
+/// For every length: a thief takes half, the oldest ones, and none is lost or doubled.
 #[test]
 fn sched_local_queue_steal() {
-    const BATCH: usize = 32;
     let gs = some_gs(runq::FULL);
-    let (victim, thief) = runq::new();
-    let (own, _) = runq::new();
+    let (victim, own) = (RunQueue::default(), RunQueue::default());
     for n in 0..gs.len() {
+        // A kept one is for who has borrowed the P, as nobody else has it here.
+        let kept = n % 2 == 0;
+        victim.keep(kept);
         gs[..n].iter().for_each(|&g| victim.put_tail(Gp(g)));
-        let first = thief.steal_half(&own);
+        let first = if kept { victim.take_half(&own) } else { victim.steal(&own) };
         let mut stolen: Vec<_> = first.into_iter().chain(drain(&own)).map(|gp| index(&gs, gp)).collect();
         let k = stolen.len();
-        assert!(k == BATCH || (k < BATCH && (k == n / 2 || k == n / 2 + 1)), "{k} stolen of {n}");
+        assert_eq!(k, n - n / 2, "stolen of {n}");
         stolen.sort();
         assert!(stolen.into_iter().eq(0..k), "the oldest {k} of {n} should be stolen");
         assert!(drain(&victim).map(|gp| index(&gs, gp)).eq(k..n), "the rest of {n} should be left in order");
@@ -342,23 +345,42 @@ fn drain(q: &RunQueue) -> impl Iterator<Item = Gp> {
     std::iter::from_fn(|| q.get())
 }
 
+/// What is kept is not stolen, and all of it can be once it is shared.
+#[test]
+fn sched_local_queue_kept() {
+    let gs = some_gs(3);
+    let (victim, own) = (RunQueue::default(), RunQueue::default());
+    victim.keep(true);
+    victim.put_tail(Gp(gs[0]));
+    victim.put_tail(Gp(gs[1]));
+    victim.put_next(Gp(gs[2]));
+    assert!(victim.steal(&own).is_none() && victim.steal_one().is_none() && victim.is_kept());
+    assert!(victim.look_at_runnext().is_kept());
+    victim.share();
+    assert!(!victim.is_kept() && !victim.look_at_runnext().is_kept());
+    assert_eq!(index(&gs, victim.steal(&own).unwrap()), 0);
+    assert_eq!(index(&gs, victim.steal_one().unwrap()), 1);
+    assert_eq!(index(&gs, victim.steal_runnext(victim.look_at_runnext()).unwrap()), 2);
+    assert!(victim.is_empty() && own.is_empty());
+}
+
 /// `runnext` can be stolen once, and only by who has seen it there.
 #[test]
 fn sched_local_queue_steal_runnext() {
     let gs = some_gs(2);
-    // Kept ones are for who has borrowed the P, as nobody else has it here.
     for kept in [false, true] {
-        let (owner, thief) = runq::new();
-        let steal = |seen| if kept { thief.take_runnext(seen) } else { thief.steal_runnext(seen) };
-        assert!(!owner.put_next(&thief, Gp(gs[0]), kept));
-        let seen = thief.look_at_runnext();
+        let queue = RunQueue::default();
+        queue.keep(kept);
+        let steal = |seen| if kept { queue.take_seen(seen) } else { queue.steal_runnext(seen) };
+        assert!(!queue.put_next(Gp(gs[0])));
+        let seen = queue.look_at_runnext();
         assert_eq!(seen.is_kept(), kept);
-        assert!(owner.put_next(&thief, Gp(gs[1]), kept), "the first one is displaced");
+        assert!(queue.put_next(Gp(gs[1])), "the first one is displaced");
         assert!(steal(seen).is_none(), "it is not there any more");
-        assert_eq!(index(&gs, steal(thief.look_at_runnext()).unwrap()), 1);
-        assert!(owner.take_runnext(&thief).is_none());
-        assert_eq!(index(&gs, owner.get().unwrap()), 0);
-        assert!(thief.is_empty());
+        assert_eq!(index(&gs, steal(queue.look_at_runnext()).unwrap()), 1);
+        assert!(queue.take_runnext().is_none());
+        assert_eq!(index(&gs, queue.get().unwrap()), 0);
+        assert!(queue.is_empty());
     }
 }
 
@@ -367,42 +389,43 @@ fn sched_local_queue_steal_runnext() {
 fn sched_local_queue_empty() {
     const ROUNDS: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
     let gs = some_gs(2);
-    let (owner, thief) = runq::new();
+    let queue = RunQueue::default();
     let (round, looked) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let failed = AtomicBool::new(false);
     std::thread::scope(|s| {
         s.spawn(|| {
             for i in 1..=ROUNDS {
                 spin_until(|| round.load(SeqCst) == i);
-                if thief.is_empty() {
+                if queue.is_empty() {
                     failed.store(true, SeqCst);
                 }
                 looked.store(i, SeqCst);
             }
         });
         for i in 1..=ROUNDS {
-            let kept = i & 4 == 0;
-            put(&owner, &thief, gs[0], (i & 1 == 0).then_some(kept));
+            queue.keep(i & 4 == 0);
+            put(&queue, gs[0], i & 1 == 0);
             round.store(i, SeqCst);
-            put(&owner, &thief, gs[1], (i & 2 == 0).then_some(kept ^ (i & 8 == 0)));
-            take(&owner, &thief);
+            queue.keep(i & 8 == 0);
+            put(&queue, gs[1], i & 2 == 0);
+            take(&queue);
             spin_until(|| looked.load(SeqCst) == i);
-            take(&owner, &thief);
-            assert!(thief.is_empty());
+            take(&queue);
+            assert!(queue.is_empty());
         }
     });
     assert!(!failed.load(SeqCst), "the queue seemed empty while a goroutine was in it");
 }
 
-/// At the tail, or next, kept or not.
-fn put(owner: &RunQueue, thief: &Thief, g: &'static G, next: Option<bool>) {
-    match next {
-        Some(kept) => _ = owner.put_next(thief, Gp(g), kept),
-        None => owner.put_tail(Gp(g)),
+fn put(queue: &RunQueue, g: &'static G, next: bool) {
+    if next {
+        queue.put_next(Gp(g));
+    } else {
+        queue.put_tail(Gp(g));
     }
 }
 
-fn take(owner: &RunQueue, thief: &Thief) {
-    let got = owner.take_runnext(thief).or_else(|| owner.get());
+fn take(queue: &RunQueue) {
+    let got = queue.take_runnext().or_else(|| queue.get());
     assert!(got.is_some());
 }

@@ -700,3 +700,109 @@ fn a_guard_does_nothing_on_a_goroutine_that_is_not_its_own() {
         gort::time::sleep(Duration::from_millis(1));
     });
 }
+
+// -- Ps that are given up with work in their queues --
+
+/// A generator of numbers, for programs that differ.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+}
+
+/// Locks its thread, blocks, waits for others, each of which makes others wait in line for a P.
+fn does_a_bit_of_all(mut random: Random) {
+    for _ in 0..3 + random.below(10) {
+        match random.below(4) {
+            0 => {
+                let _locked = lock_os_thread();
+                gort::yield_now();
+            }
+            1 => go!(|| ()).join().unwrap(),
+            2 => {
+                let child = go!(gort::yield_now);
+                gort::blocking(|| {
+                    let begin = Instant::now();
+                    while begin.elapsed() < Duration::from_micros(5) {}
+                });
+                child.join().unwrap();
+            }
+            _ => {
+                let (ping, pong) = (gort::chan(0), gort::chan(0));
+                let echo = {
+                    let (ping, pong) = (ping.clone(), pong.clone());
+                    go!(move || ping.iter().for_each(|v| pong.send(v)))
+                };
+                (0..20).for_each(|i| {
+                    ping.send(i);
+                    assert_eq!(pong.recv(), Some(i));
+                });
+                ping.close();
+                echo.join().unwrap();
+            }
+        }
+    }
+}
+
+/// Of two Ps that are given up for one who waits in line, the second becomes idle: what was in its queue is run all the same.
+#[test]
+fn what_is_in_the_queue_of_a_p_that_is_given_up_is_run() {
+    let rounds = if cfg!(debug_assertions) { 1_500 } else { 6_000 };
+    for procs in [3, 4] {
+        let _watchdog = common::Watchdog::arm("what_is_in_the_queue");
+        let rt = builder(procs).build().unwrap();
+        for round in 1..=rounds {
+            rt.run(|| {
+                let bits: Vec<_> = (1..2 + round % 7)
+                    .map(|i| go!(move || does_a_bit_of_all(Random(round * 8 + i))))
+                    .collect();
+                bits.into_iter().for_each(|bit| bit.join().unwrap());
+            });
+        }
+    }
+}
+
+/// The P of a blocking call goes to a new thread, and there is none to be had: who comes free runs what is in its queue.
+#[test]
+fn what_is_in_the_queue_of_a_p_that_no_thread_can_be_started_for_is_run() {
+    use common::child::{in_child, limit, memory};
+    let test = "what_is_in_the_queue_of_a_p_that_no_thread_can_be_started_for_is_run";
+    let ended = in_child(test, &[], || {
+        let rt = builder(2).build().unwrap();
+        rt.run(|| {
+            let (runs, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            // The other thread that there is; comes free when nobody can tell it of the work any more.
+            let hog = {
+                let (runs, stop) = (runs.clone(), stop.clone());
+                go!(move || {
+                    runs.store(true, SeqCst);
+                    spin(stop);
+                })
+            };
+            spin(runs);
+            limit(libc::RLIMIT_AS, memory("VmSize") + (64 << 10));
+            let has_run = Arc::new(AtomicBool::new(false));
+            let child = {
+                let has_run = has_run.clone();
+                go!(move || has_run.store(true, SeqCst))
+            };
+            gort::blocking(|| {
+                thread::sleep(Duration::from_millis(100));
+                stop.store(true, SeqCst);
+                // The call does not end before the child has run.
+                while !has_run.load(SeqCst) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            child.join().unwrap();
+            hog.join().unwrap();
+            eprintln!("it has run");
+        });
+    });
+    ended.with_status(0).says(1, "it has run");
+}

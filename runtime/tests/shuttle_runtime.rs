@@ -547,6 +547,29 @@ fn locked_goroutines_take_turns_with_the_others() {
     });
 }
 
+/// Two Ps with work in their queues are given up for one goroutine that waits in line for a P; the second becomes idle.
+#[test]
+fn what_is_in_the_queue_of_a_p_that_is_given_up_is_run() {
+    check(|builder| {
+        let rt = builder.max_procs(3).build().unwrap();
+        rt.run(|| {
+            let both: Vec<_> = (0..2)
+                .map(|_| {
+                    gort::go(|| {
+                        let child = gort::go(|| ());
+                        gort::blocking(thread::yield_now);
+                        child.join().unwrap();
+                    })
+                })
+                .collect();
+            let locked = gort::lock_os_thread();
+            gort::yield_now();
+            drop(locked);
+            both.into_iter().for_each(|one| one.join().unwrap());
+        });
+    });
+}
+
 #[test]
 fn the_number_of_ps_changes_under_the_goroutines() {
     check(|builder| {

@@ -245,8 +245,8 @@ pub struct G {
     pub(crate) sched: AtomicPtr<Sched>,
     /// See `join`.
     pub(crate) join: AtomicUsize,
-    /// Who was put behind this one in a run queue, and may run after it; a hint, see `runq`.
-    pub(crate) behind: AtomicPtr<G>,
+    /// For random choices. The G's own.
+    rng: Cell<u64>,
     /// What the body holds.
     pub(crate) phase: Cell<Phase>,
     pub(crate) stack_class: Cell<u8>,
@@ -270,8 +270,6 @@ pub struct G {
     pub(crate) id: AtomicU64,
     /// Next in the list that this G is in (a free list); of a scoped goroutine the main one that it is under.
     pub(crate) schedlink: Cell<Option<&'static G>>,
-    /// For random choices. The G's own.
-    rng: Cell<u64>,
     /// Where a plain thread sleeps.
     note: Note,
     has_rare: AtomicBool,
@@ -363,7 +361,6 @@ impl G {
             sched: AtomicPtr::new(std::ptr::null_mut()),
             join: AtomicUsize::new(0),
             phase: Cell::new(Phase::Empty),
-            behind: AtomicPtr::new(std::ptr::null_mut()),
             stack_class: Cell::new(0),
             bound: Cell::new(Bound::Free),
             panic_aborts: Cell::new(false),
@@ -589,24 +586,6 @@ impl G {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((((z ^ (z >> 31)) >> 32) * n as u64) >> 32) as usize
-    }
-
-    /// Notes that `gp` was put behind this one in a queue.
-    #[inline]
-    pub(crate) fn set_behind(&self, gp: &'static G) {
-        // ORDERING: Release, pairs with the Acquire in `take_behind`: who finds a G here finds one that has been made.
-        self.behind.store(std::ptr::from_ref(gp).cast_mut(), Ordering::Release);
-    }
-
-    /// Who was put behind this one and may run after it. Asked once; a hint.
-    #[inline]
-    pub(crate) fn take_behind(&self) -> Option<&'static G> {
-        // ORDERING: Acquire, pairs with the Release in `set_behind`.
-        let gp = self.behind.load(Ordering::Acquire);
-        // SAFETY: null or a G, whose memory is never freed.
-        let gp = unsafe { gp.as_ref() }?;
-        self.behind.store(std::ptr::null_mut(), Ordering::Relaxed);
-        Some(gp)
     }
 
     /// Says that it will be looked at soon.

@@ -7,7 +7,8 @@
 //! the runtime, the M finds the P gone, and gets another one or puts the goroutine into a queue.
 //!
 //! A thief that wants the P's `runnext` borrows the P, takes what it came for, and gives it back before the M has noticed. So
-//! the M need not share `runnext` with thieves, and spends no read-modify-write on it (`runq`).
+//! the M need not share its queue with thieves, and spends no read-modify-write on it (`runq`). An M that is in the runtime again and
+//! again can hardly be borrowed from: a thief that fails asks it to share, which it learns at its next entry.
 //!
 //! Two words per M. `in_rt` says that the M is in the runtime (on g0, or in an operation that touches its P). `req`:
 //!
@@ -20,6 +21,8 @@
 //!     | +--------------------------------------------- enter: P is lost ----+           |
 //!     +----------------------------------------------- the borrower gives it back ------+
 //!
+//!    NONE --- ask ---> ASKED, which `enter` clears, and which a claimant replaces as if it were NONE
+//!
 //!   the M                                            a claimant (sysmon, `set_max_procs`, a thief)
 //!   enter: 1. in_rt := 1                             claim:  a. req: NONE -> ticket (CAS)
 //!          2. light()                                        b. heavy()
@@ -27,6 +30,7 @@
 //!                  ticket   -> NONE (CAS): has its P         d. the M still has the P that is meant, and
 //!                  TAKEN    -> NONE: has lost it                req: ticket -> TAKEN or BORROWED (CAS): the P is the
 //!                  BORROWED -> waits for NONE                   claimant's, or is until it stores NONE
+//!                  ASKED    -> NONE (CAS): has its P
 //!   exit:  in_rt := 0                                        e. req: ticket -> NONE (CAS)
 //! ```
 //!
@@ -69,8 +73,10 @@ const TAKEN: u64 = 1;
 const TAKEN_FROM_HOG: u64 = 2;
 /// Somebody has it for a moment.
 const BORROWED: u64 = 3;
+/// Somebody wants something of it.
+const ASKED: u64 = 4;
 /// Everything from here on is a ticket.
-const FIRST_TICKET: u64 = 4;
+const FIRST_TICKET: u64 = 5;
 /// The M is the one thread of a forked child.
 const DEAD: u64 = u64::MAX;
 
@@ -83,6 +89,8 @@ const LOOKS: u32 = 64;
 pub enum Entered {
     /// It is still there.
     Kept,
+    /// It is still there, and somebody wanted it, or something of it.
+    Asked,
     /// It was taken; whether because the goroutine did not give way.
     Lost {
         /// As [`Handoff::retake`] was told.
@@ -145,7 +153,7 @@ impl Handoff {
                     let won = self.req.compare_exchange(req, NONE, Ordering::Acquire, Ordering::Relaxed);
                     match won {
                         Ok(TAKEN | TAKEN_FROM_HOG) => return Entered::Lost { hog: req == TAKEN_FROM_HOG },
-                        Ok(_) => return Entered::Kept,
+                        Ok(_) => return Entered::Asked,
                         Err(_) => {}
                     }
                 }
@@ -178,13 +186,22 @@ impl Handoff {
         })
     }
 
+    /// Wants something of the P that its M alone can give: `enter` says so.
+    pub fn ask(&self) {
+        let _ = self.req.compare_exchange(NONE, ASKED, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     fn claim(&self, claimed: u64, still: impl FnOnce() -> bool) -> bool {
         // Looked at first, because what follows is expensive.
         if self.in_rt.load(Ordering::Relaxed) != 0 {
             return false;
         }
+        let before = self.req.load(Ordering::Relaxed);
+        if before != NONE && before != ASKED {
+            return false;
+        }
         let ticket = next_ticket();
-        if self.req.compare_exchange(NONE, ticket, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if self.req.compare_exchange(before, ticket, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
         // ORDERING: pairs with `light` in `enter` (H1).

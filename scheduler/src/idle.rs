@@ -31,7 +31,7 @@
 //! whoever changed the limit was through.
 //!
 //! The handshake is needed for work that nobody awake is bound to find: the global queue and expired timers. Work in a
-//! local queue is held by a P whose M is awake; waking another M for it is a matter of speed (`proc::wake`).
+//! local queue is held by a P whose M is awake, or about to be woken; waking another M for it is a matter of speed (`proc::wake`).
 //!
 //! **Rejected**: a counter of pending work beside the queues (every spawn would write a shared line); waking on
 //! every submission (a futex call each); sleeping Ms that look again every few milliseconds (CPU for nothing, and a

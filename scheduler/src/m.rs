@@ -170,8 +170,19 @@ impl M {
     /// Comes into the runtime. Then it has its P, or, if that was taken, none.
     #[inline]
     pub(crate) fn enter(&self) {
-        if let Entered::Lost { hog } = self.handoff.enter() {
-            self.lost_p(hog);
+        match self.handoff.enter() {
+            Entered::Kept => {}
+            Entered::Asked => self.share(),
+            Entered::Lost { hog } => self.lost_p(hog),
+        }
+    }
+
+    /// A thief could not borrow the P.
+    #[cold]
+    #[inline(never)]
+    fn share(&self) {
+        if let Some(pp) = self.try_p() {
+            pp.share_for_a_while();
         }
     }
 

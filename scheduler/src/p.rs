@@ -7,7 +7,7 @@
 use crate::g::G;
 use crate::gpool::GCache;
 use crate::m::M;
-use crate::runq::{self, RunQueue, Thief};
+use crate::runq::{FINE, RunQueue};
 use crate::stack::pool::StackCache;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::time::Timers;
@@ -23,7 +23,7 @@ pub struct P {
     /// The timers that were armed here.
     pub(crate) timers: &'static Timers,
     owned: UnsafeCell<Owned>,
-    pub(crate) thief: CachePadded<Thief>,
+    pub(crate) runq: RunQueue,
     pub(crate) watched: CachePadded<Watched>,
     pub(crate) counts: CachePadded<Counts>,
 }
@@ -42,7 +42,6 @@ impl std::fmt::Debug for P {
 
 /// What the holder alone uses.
 pub(crate) struct Owned {
-    pub runq: RunQueue,
     pub gcache: GCache,
     pub stacks: StackCache,
     /// Goroutine numbers taken in advance: next, end.
@@ -88,6 +87,8 @@ pub(crate) struct Watched {
     /// Set by sysmon when the slice has lasted too long; the next `runnext` goes to the tail instead.
     pub slice_over: AtomicBool,
     pub estimate: Estimate,
+    /// Windows of the estimate for which the queue is shared, because a thief has asked.
+    pub share_for: AtomicU32,
 }
 
 /// Goroutines begun and ended on this P, for `num_goroutines`. Written by the holder.
@@ -106,6 +107,9 @@ pub(crate) struct Estimate {
 
 /// Switches in a window: the clock is read once in so many. Few in a model, whose programs are short.
 const WINDOW: u32 = if cfg!(shuttle) { 2 } else { 32 };
+
+/// Windows for which a queue is shared that a thief has asked for: some looks of the thief's.
+const SHARED_WINDOWS: u32 = 8;
 
 impl Estimate {
     /// Nanoseconds per switch.
@@ -165,12 +169,10 @@ impl Index<usize> for AllP {
 
 impl P {
     pub(crate) fn new(id: usize, random_order: Option<u64>) -> P {
-        let (runq, thief) = runq::new();
         P {
             id,
             timers: Timers::make(),
             owned: UnsafeCell::new(Owned {
-                runq,
                 gcache: GCache::default(),
                 stacks: StackCache::new(),
                 goids: (0, 0),
@@ -180,7 +182,7 @@ impl P {
                 untold: false,
                 order: random_order.map(|seed| (seed ^ id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             }),
-            thief: CachePadded::new(thief),
+            runq: RunQueue::default(),
             watched: CachePadded::new(Watched {
                 m: AtomicPtr::default(),
                 syscalltick: AtomicU32::new(0),
@@ -189,6 +191,7 @@ impl P {
                 schedtick: AtomicU32::new(0),
                 slice_over: AtomicBool::new(false),
                 estimate: Estimate { nanos: AtomicU32::new(0) },
+                share_for: AtomicU32::new(0),
             }),
             counts: CachePadded::new(Counts { spawned: AtomicU64::new(0), finished: AtomicU64::new(0) }),
         }
@@ -224,7 +227,24 @@ impl P {
             let now = Nanos::now();
             w.estimate.add_window(now.since(owned.window.0) / u64::from(WINDOW));
             owned.window = (now, 1);
+            self.keep_or_share();
         }
+    }
+
+    /// Keeps the queue if what is in it will be run in a moment, and no thief has asked for it lately. Called by the holder.
+    fn keep_or_share(&self) {
+        let w = &self.watched;
+        let share_for = w.share_for.load(Ordering::Relaxed);
+        if share_for > 0 {
+            w.share_for.store(share_for - 1, Ordering::Relaxed);
+        }
+        self.runq.keep(share_for == 0 && w.estimate.nanos() < FINE);
+    }
+
+    /// A thief has asked for the queue. Called by the holder.
+    pub(crate) fn share_for_a_while(&self) {
+        self.watched.share_for.store(SHARED_WINDOWS, Ordering::Relaxed);
+        self.runq.share();
     }
 
     /// How many switches take so many nanoseconds, at most as many as there are between two looks at the global queue.
@@ -238,6 +258,7 @@ impl P {
         // It may be the first P to work for long, before sysmon has had a look.
         now.note();
         owned.window = (now, 0);
+        self.keep_or_share();
     }
 }
 

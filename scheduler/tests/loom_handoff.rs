@@ -42,9 +42,14 @@ impl World {
         self.ps[p].with_mut(|n| unsafe { *n += 1 });
     }
 
+    /// False if the P was lost.
+    fn enter(&self) -> bool {
+        !matches!(self.handoff.enter(), Entered::Lost { .. })
+    }
+
     /// An operation of the M's goroutine. False if the P was lost.
     fn operation(&self) -> bool {
-        let kept = self.handoff.enter() == Entered::Kept;
+        let kept = self.enter();
         if kept {
             self.touch(self.p.load(Ordering::Relaxed));
         } else {
@@ -114,7 +119,7 @@ fn an_m_that_has_gone_on_to_another_p_does_not_lose_that_one() {
             thread::spawn(move || world.retake(0))
         };
         // Gives its P up, and comes out with another one.
-        if world.handoff.enter() == Entered::Kept {
+        if world.enter() {
             world.touch(0);
             world.p.store(1, Ordering::Relaxed);
         } else {
@@ -188,7 +193,7 @@ fn the_p_that_an_m_has_gone_on_to_is_not_borrowed_for_another() {
             let world = world.clone();
             thread::spawn(move || world.borrow(0))
         };
-        assert_eq!(world.handoff.enter(), Entered::Kept);
+        assert!(world.enter());
         world.touch(0);
         // Gives it up to somebody who uses it at once, and comes out with another one.
         world.p.store(1, Ordering::Relaxed);
@@ -200,5 +205,48 @@ fn the_p_that_an_m_has_gone_on_to_is_not_borrowed_for_another() {
         assert!(world.operation());
         next.join().unwrap();
         thief.join().unwrap();
+    });
+}
+
+/// A thief that gets nothing is heard, at this entry or at the next.
+#[test]
+fn who_asks_is_heard_at_the_next_entry() {
+    check(|| {
+        let world = World::new();
+        world.handoff.ask();
+        assert_eq!(world.handoff.enter(), Entered::Asked);
+        world.handoff.exit();
+        assert_eq!(world.handoff.enter(), Entered::Kept, "once");
+        world.handoff.exit();
+        let thief = {
+            let world = world.clone();
+            thread::spawn(move || {
+                let borrowed = world.borrow(0);
+                if !borrowed {
+                    world.handoff.ask();
+                }
+                borrowed
+            })
+        };
+        let first = world.handoff.enter();
+        world.touch(0);
+        world.handoff.exit();
+        let borrowed = thief.join().unwrap();
+        assert!(borrowed || first == Entered::Asked || world.handoff.enter() == Entered::Asked);
+    });
+}
+
+#[test]
+fn who_asks_does_not_keep_the_p_from_being_taken() {
+    check(|| {
+        let world = World::new();
+        let thief = {
+            let world = world.clone();
+            thread::spawn(move || world.handoff.ask())
+        };
+        let taken = world.retake(0);
+        thief.join().unwrap();
+        assert!(taken || world.retake(0));
+        assert_eq!(world.handoff.enter(), Entered::Lost { hog: false });
     });
 }

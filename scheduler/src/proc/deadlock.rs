@@ -177,7 +177,7 @@ fn asleep(all: &[&'static Sched]) -> Option<u64> {
             + sched.idle.nasleep()
             + usize::from(sched.keeper.get().is_some());
         let at_home = sched.ms.lock().iter().any(|mp| !mp.home.is_empty() || !mp.locked.is_empty());
-        let queued = !sched.globq.is_empty() || sched.allp.iter().any(|pp| !pp.thief.is_empty());
+        let queued = !sched.globq.is_empty() || sched.allp.iter().any(|pp| !pp.runq.is_empty());
         let quiet = sched.idle.npidle() as usize == sched.max_procs()
             && asleep == attached
             && !visited

@@ -128,12 +128,14 @@ fn global_now_and_then(sched: &'static Sched, mp: &'static M, pp: &'static P) ->
     let w = &*pp.watched;
     // Relaxed: sysmon's request may be seen late.
     let over = w.slice_over.load(Ordering::Relaxed);
-    // SAFETY: this M holds the P.
-    let runq = unsafe { &pp.owned().runq };
+    let runq = &pp.runq;
     if over {
         // The chain ends: those who wait go first, here and in the global queue.
-        if let Some(gp) = runq.take_runnext(&pp.thief) {
+        if let Some(gp) = runq.take_runnext() {
             runq.put_tail(gp);
+            if runq.len() >= FULL {
+                runq.spill(&sched.globq);
+            }
         }
         mp.home.demote();
     }
@@ -169,10 +171,8 @@ fn home(sched: &'static Sched, mp: &'static M) -> Option<Found> {
 
 /// `runnext`, then the head of the local queue.
 fn local(pp: &'static P) -> Option<Found> {
-    // SAFETY: this M holds the P.
-    let runq = unsafe { &pp.owned().runq };
-    let next = runq.take_runnext(&pp.thief).map(|gp| Found { gp, inherit: true });
-    next.or_else(|| runq.get().map(|gp| Found { gp, inherit: false }))
+    let next = pp.runq.take_runnext().map(|gp| Found { gp, inherit: true });
+    next.or_else(|| pp.runq.get().map(|gp| Found { gp, inherit: false }))
 }
 
 /// This P's share of the global queue.
@@ -180,8 +180,7 @@ fn global(sched: &'static Sched, pp: &'static P) -> Option<Found> {
     if sched.globq.is_empty() {
         return None;
     }
-    // SAFETY: this M holds the P.
-    let gp = unsafe { pp.owned().runq.refill(&sched.globq, share(sched)) };
+    let gp = pp.runq.refill(&sched.globq, share(sched));
     gp.map(|gp| Found { gp, inherit: false })
 }
 
@@ -195,10 +194,8 @@ pub(super) fn global_before_yielder(sched: &'static Sched, pp: &'static P) {
     if sched.globq.is_empty() {
         return;
     }
-    // SAFETY: this M holds the P.
-    let runq = unsafe { &pp.owned().runq };
-    if runq.len() < FULL / 2 {
-        runq.append(&sched.globq, share(sched));
+    if pp.runq.len() < FULL / 2 {
+        pp.runq.append(&sched.globq, share(sched));
     }
 }
 
@@ -217,23 +214,22 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
         for i in 0..n {
             let v = (start + i) % n;
             let victim = &sched.allp[v];
-            if ptr::eq(victim, pp) || victim.thief.is_empty() {
+            if ptr::eq(victim, pp) || victim.runq.is_empty() {
                 continue;
             }
             waiting = true;
             let switches = victim.watched.switches.load(Ordering::Relaxed);
-            let runnext = victim.thief.look_at_runnext();
+            let runnext = victim.runq.look_at_runnext();
             let look = (switches, runnext);
             let stood = seen.get_mut(i).map_or(0, |(last, stood)| {
                 *stood = if round > 0 && *last == look { *stood + 1 } else { 0 };
                 *last = look;
                 *stood
             });
-            if stood > 0 || worth_stealing(victim) {
-                // SAFETY: this M holds the P.
-                if let Some(gp) = victim.thief.steal_half(unsafe { &pp.owned().runq }) {
-                    return Some(gp);
-                }
+            if (stood > 0 || worth_stealing(victim))
+                && let Some(gp) = handoffp::steal_half(victim, stood > 0, &pp.runq)
+            {
+                return Some(gp);
             }
             // It has waited for some microseconds, and its P is stuck in another goroutine.
             if stood >= ROUNDS - 1
@@ -244,8 +240,7 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
             }
         }
         if !sched.globq.is_empty() {
-            // SAFETY: this M holds the P.
-            return unsafe { pp.owned().runq.refill(&sched.globq, 1) };
+            return pp.runq.refill(&sched.globq, 1);
         }
         if !waiting && !lucky {
             return None;
@@ -257,7 +252,7 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
 
 /// True if the last in the victim's queue would wait longer than the move costs.
 fn worth_stealing(victim: &P) -> bool {
-    victim.thief.len() as u64 * victim.watched.estimate.nanos() >= STEAL_COST
+    victim.runq.len() as u64 * victim.watched.estimate.nanos() >= STEAL_COST
 }
 
 /// The M has found work: it stops spinning, and wakes another one if there is more than it can do.
@@ -286,7 +281,7 @@ fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spin
     wake::release_p(sched, pp);
     let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));
     // Backlogs are the last spinner's business alone, else all that find no victim would run in circles here.
-    let work = !sched.globq.is_empty() || sched.timer_is_due() || !pp.thief.is_empty();
+    let work = !sched.globq.is_empty() || sched.timer_is_due() || !pp.runq.is_empty();
     if (work || (last && any_worth_stealing(sched))) && reacquire(sched, mp) {
         // SAFETY: this M holds the P.
         unsafe { mp.p().owned().untold |= untold };
@@ -376,10 +371,6 @@ pub(super) fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinn
         let _last = sched.idle.stop_spinning(token);
     }
     if let Some(pp) = mp.try_p() {
-        // Into the queue, where `drop_queued` finds it.
-        // SAFETY: this M holds the P.
-        let runq = unsafe { &pp.owned().runq };
-        runq.take_runnext(&pp.thief).into_iter().for_each(|gp| runq.put_tail(gp));
         mp.set_p(None);
         wake::release_p(sched, pp);
     }

@@ -11,7 +11,7 @@
 use super::wake::{give_p, release_p, start, start_new_m};
 use crate::m::{Errand, M};
 use crate::p::P;
-use crate::runq::{Gp, Seen};
+use crate::runq::{Gp, RunQueue, Seen};
 use crate::sched::Sched;
 use crate::sync::atomic::Ordering;
 use crate::time::clock::Nanos;
@@ -19,6 +19,8 @@ use std::ptr;
 
 /// Passes a P on that the caller holds. Not on a goroutine's stack.
 pub(super) fn handoffp(sched: &'static Sched, pp: &'static P) {
+    // Until another M has it, nobody can borrow it.
+    pp.runq.share();
     // Relaxed: the caller holds it.
     pp.watched.curg.store(ptr::null_mut(), Ordering::Relaxed);
     if sched.idle.nwanting() == 0 && has_work(sched, pp) {
@@ -29,14 +31,14 @@ pub(super) fn handoffp(sched: &'static Sched, pp: &'static P) {
     unsafe { pp.owned().stacks.go_idle() };
     release_p(sched, pp);
     let unkept = sched.first_timer() != Nanos::NEVER && sched.keeper.get().is_none();
-    if !sched.globq.is_empty() || !pp.thief.is_empty() || unkept || sched.timer_is_due() {
+    if !sched.globq.is_empty() || !pp.runq.is_empty() || unkept || sched.timer_is_due() {
         start(sched, sched.idle.submitted());
     }
 }
 
 /// True if somebody should go on with this P now.
 pub(super) fn has_work(sched: &'static Sched, pp: &'static P) -> bool {
-    !pp.thief.is_empty() || !sched.globq.is_empty() || sched.timer_is_due()
+    !pp.runq.is_empty() || !sched.globq.is_empty() || sched.timer_is_due()
 }
 
 /// Has another M run this P (Go's `startm`).
@@ -50,8 +52,7 @@ fn startm(sched: &'static Sched, pp: &'static P) {
 /// Takes a P from the M that runs a goroutine with it. True: it has been passed on. `hog`: because that goroutine does not
 /// give way. Not on a goroutine's stack.
 pub(super) fn retake(sched: &'static Sched, pp: &'static P, hog: bool) -> bool {
-    // SAFETY: null or an M, and Ms are never freed.
-    let Some(mp) = (unsafe { pp.watched.m.load(Ordering::Relaxed).as_ref() }) else { return false };
+    let Some(mp) = holder(pp) else { return false };
     // Counted first: the M may be back at once.
     sched.nhogs.fetch_add(u32::from(hog), Ordering::Relaxed);
     let taken = take(mp, pp, hog);
@@ -70,11 +71,47 @@ pub(super) fn steal_runnext(pp: &'static P, seen: Seen) -> Option<Gp> {
         return None;
     }
     if !seen.is_kept() {
-        return pp.thief.steal_runnext(seen);
+        return pp.runq.steal_runnext(seen);
     }
+    borrow(pp, || pp.runq.take_seen(seen))
+}
+
+/// Moves half of another's queue to one that the caller has, and takes the last of them. A kept one of a P that stands `still` is
+/// borrowed; a P that switches all the time would never be found outside the runtime, and is asked to share.
+pub(super) fn steal_half(pp: &'static P, still: bool, to: &RunQueue) -> Option<Gp> {
+    if !pp.runq.is_kept() {
+        return pp.runq.steal(to);
+    }
+    if still {
+        return borrow(pp, || pp.runq.take_half(to));
+    }
+    if let Some(mp) = holder(pp) {
+        mp.handoff.ask();
+    }
+    None
+}
+
+/// Takes one of another's queue, or its `runnext`, for the end of a scheduler. What it cannot have is the business of an M that is in
+/// the runtime, which does the same when it leaves.
+pub(super) fn steal_one(pp: &'static P) -> Option<Gp> {
+    let first = if pp.runq.is_kept() { borrow(pp, || pp.runq.get()) } else { pp.runq.steal_one() };
+    first.or_else(|| steal_runnext(pp, pp.runq.look_at_runnext()))
+}
+
+/// Takes something of another's P while its M is out of the runtime. An M that was not is asked to share.
+fn borrow(pp: &'static P, take: impl FnOnce() -> Option<Gp>) -> Option<Gp> {
+    let mp = holder(pp)?;
+    let taken = mp.handoff.borrow(|| mp.seems_to_hold(pp), take);
+    if taken.is_none() {
+        mp.handoff.ask();
+    }
+    taken.flatten()
+}
+
+/// The M that holds a P, or held it last.
+fn holder(pp: &P) -> Option<&'static M> {
     // SAFETY: null or an M, and Ms are never freed.
-    let mp = unsafe { pp.watched.m.load(Ordering::Relaxed).as_ref() }?;
-    mp.handoff.borrow(|| mp.seems_to_hold(pp), || pp.thief.take_runnext(seen)).flatten()
+    unsafe { pp.watched.m.load(Ordering::Relaxed).as_ref() }
 }
 
 /// The taking of it. The caller then holds the P.

@@ -63,7 +63,7 @@ pub unsafe fn gopark(gp: &'static G, commit: Option<Commit>, lock: *mut (), reas
 /// the cache, but its stack may not be.
 #[inline(always)]
 fn prefetch_next(mp: &'static M) {
-    if let Some(next) = mp.try_p().and_then(|pp| pp.thief.look_at_runnext().g())
+    if let Some(next) = mp.try_p().and_then(|pp| pp.runq.look_at_runnext().g())
         && let Some(stack) = next.stack()
     {
         stack.prefetch();

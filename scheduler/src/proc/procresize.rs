@@ -60,7 +60,7 @@ fn begin(sched: &'static Sched, n: usize) {
     for p in sched.idle.set_limit(n, made) {
         release_p(sched, &sched.allp[p]);
     }
-    if !sched.globq.is_empty() || sched.allp.iter().any(|pp| !pp.thief.is_empty()) {
+    if !sched.globq.is_empty() || sched.allp.iter().any(|pp| !pp.runq.is_empty()) {
         start(sched, sched.idle.submitted());
     }
 }
@@ -84,14 +84,12 @@ pub(super) fn is_over(sched: &'static Sched, pp: &'static P) -> bool {
     pp.id >= sched.max_procs()
 }
 
-/// Empties a P that takes no part any longer. The caller holds it, and is no goroutine.
+/// Empties a P that takes no part any longer; its queue is empty. The caller holds it, and is no goroutine.
 pub(super) fn retire_p(sched: &'static Sched, pp: &'static P) {
     // SAFETY: the caller holds the P.
     let owned = unsafe { pp.owned() };
     owned.gcache.give_all();
     owned.stacks.give_all();
-    let next = owned.runq.take_runnext(&pp.thief);
-    sched.globq.extend(next.into_iter().chain(std::iter::from_fn(|| owned.runq.get())));
     pp.watched.curg.store(std::ptr::null_mut(), Ordering::Relaxed);
     sched.idle.retired();
     start(sched, sched.idle.submitted());

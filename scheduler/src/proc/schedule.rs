@@ -84,6 +84,8 @@ fn ran_here_last(mp: &'static M, gp: &Gp) -> bool {
 /// Has another M go on with this one's P, and with a goroutine. Then this M has no P.
 fn hand_over(sched: &'static Sched, mp: &'static M, found: Found) {
     let pp = mp.p();
+    // Until the other one has it, nobody can borrow it.
+    pp.runq.share();
     mp.set_p(None);
     let errand = Errand::Run(found.gp, found.inherit);
     match sched.idle.pop_m() {
@@ -165,7 +167,9 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
         // A request that was meant for an earlier slice.
         gp.no_longer_asked();
     }
-    prefetch_next(gp);
+    if !inherit {
+        prefetch_next(pp);
+    }
     // Relaxed: read by the G itself, on this thread.
     gp.m.store(ptr::from_ref(mp).cast_mut(), Ordering::Relaxed);
     // ORDERING: Release, pairs with the Acquire in `sysmon::look`: who finds a G here finds one that has been made. It may
@@ -196,17 +200,16 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
     }
 }
 
-/// Fetches what will be needed when those behind this goroutine are run: of the next one its stack, of the one after
-/// that the G. Where many were woken at once these lines have long left the cache.
+/// Fetches what will be needed when those in the queue are run: of the second its stack, of the third the G. Where many
+/// were woken at once these lines have long left the cache. (The first was the second when the one before this was run.)
 #[inline]
-fn prefetch_next(gp: &'static G) {
-    let Some(next) = gp.take_behind() else { return };
-    if let Some(stack) = next.stack() {
+fn prefetch_next(pp: &'static P) {
+    let Some(second) = pp.runq.peek(1) else { return };
+    if let Some(stack) = second.stack() {
         stack.prefetch();
     }
-    // SAFETY: null or a G, whose memory is never freed.
-    if let Some(after) = unsafe { next.behind.load(Ordering::Relaxed).as_ref() } {
-        after.prefetch();
+    if let Some(third) = pp.runq.peek(2) {
+        third.prefetch();
     }
 }
 

@@ -18,7 +18,7 @@
 //! An M whose goroutine does not come to a scheduling point keeps the scheduler leaked; the M joins the pool when it
 //! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
 
-use super::handoffp::steal_runnext;
+use super::handoffp::steal_one;
 use super::newproc::{ABANDONED, abandon, drop_unstarted};
 use super::{getg, pin, systemstack, timers};
 use crate::g::{Phase, Status};
@@ -153,10 +153,7 @@ pub(super) fn drop_queued(sched: &'static Sched) {
         sched.globq.take(1, |gp| first = Some(gp));
         first
     });
-    // An M in the runtime, whose `runnext` is not to be had, is about to leave, and does the same.
-    let queued = sched.allp.iter().flat_map(|pp| {
-        std::iter::from_fn(|| pp.thief.steal_one().or_else(|| steal_runnext(pp, pp.thief.look_at_runnext())))
-    });
+    let queued = sched.allp.iter().flat_map(|pp| std::iter::from_fn(|| steal_one(pp)));
     for gp in shared.chain(queued) {
         if gp.0.phase.get() == Phase::Unstarted {
             drop_unstarted(gp.0);

@@ -26,7 +26,7 @@ pub fn can_spin(gp: &'static G, spins: u32) -> bool {
         return false;
     }
     // Nobody waits for this P. One that was taken is not ours to keep busy.
-    HeldP::of(gp, sched).is_some_and(|pp| pp.p().thief.is_empty())
+    HeldP::of(gp, sched).is_some_and(|pp| pp.p().runq.is_empty())
 }
 
 /// Spins once.

@@ -278,7 +278,7 @@ fn look(sched: &'static Sched, looks: &mut [Look], nidle: usize) -> Seen {
             }
             seen.impatient = true;
         }
-        stuck |= !moved && !pp.thief.is_empty();
+        stuck |= !moved && !pp.runq.is_empty();
         last.switches = switches;
     }
     if stuck && nidle > 0 && sched.idle.nmspinning() == 0 {

@@ -252,7 +252,7 @@ pub(super) fn run_timers(sched: &'static Sched, pp: &'static P) {
     let owned = unsafe { pp.owned() };
     if owned.timer_countdown > 0 {
         owned.timer_countdown -= 1;
-        if pp.timers.first() == Nanos::NEVER || !pp.thief.is_empty() {
+        if pp.timers.first() == Nanos::NEVER || !pp.runq.is_empty() {
             return;
         }
         run_heaps(sched, pp, std::iter::once(pp.timers));

@@ -30,8 +30,8 @@ use crate::fork;
 use crate::g::G;
 use crate::idle::{PutP, Spinner, Wake};
 use crate::m::{self, Errand, M};
-use crate::p::{Owned, P};
-use crate::runq::{FINE, FULL, Gp};
+use crate::p::P;
+use crate::runq::{FULL, Gp};
 use crate::sched::Sched;
 use crate::stack;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -149,31 +149,18 @@ impl Drop for HeldP {
 /// Puts a goroutine into the local queue: next, or at the tail. The caller holds the P.
 #[inline]
 pub(super) fn runqput(sched: &'static Sched, pp: &'static P, gp: Gp, next: bool) {
-    // SAFETY: the caller holds the P; the reference ends with the block, before anything can switch stacks.
-    let (len, displaced) = unsafe {
-        let owned = pp.owned();
-        let next = next && !owned.shuffles();
-        let displaced = if next {
-            owned.runq.put_next(&pp.thief, gp, pp.watched.estimate.nanos() < FINE)
-        } else {
-            owned.runq.put_tail(gp);
-            true
-        };
-        (owned.runq.len(), displaced)
-    };
-    if displaced && len >= FULL {
-        spill(sched, pp);
+    // SAFETY: the caller holds the P; the reference ends here, before anything can switch stacks.
+    let next = next && !unsafe { pp.owned() }.shuffles();
+    if next {
+        pp.runq.put_next(gp);
+    } else {
+        pp.runq.put_tail(gp);
+    }
+    let len = pp.runq.len();
+    if len >= FULL {
+        pp.runq.spill(&sched.globq);
     }
     wake_for_backlog(sched, pp, len + 1);
-}
-
-/// The local queue is long: half of it goes where everybody looks.
-#[cold]
-#[inline(never)]
-fn spill(sched: &'static Sched, pp: &'static P) {
-    // SAFETY: the caller of `runqput` holds the P.
-    let owned: &mut Owned = unsafe { pp.owned() };
-    owned.runq.overflow(&sched.globq);
 }
 
 /// Wakes an M if the last of `waiting` goroutines on this P would wait longer than the move costs.
@@ -246,11 +233,17 @@ pub(super) fn give_p(mp: &'static M, pp: &'static P, errand: Errand) {
 }
 
 /// Gives a P up: to an M that waits in line for one, to the idle list, or for good. The caller holds it, and is no
-/// goroutine.
+/// goroutine. What is in its queue, because it was to go to who waits in line, goes to the global one: that M may have got another
+/// P meanwhile, and an idle P's queue is looked at by nobody.
 pub(super) fn release_p(sched: &'static Sched, pp: &'static P) {
+    let has_work = !pp.runq.is_empty();
+    if has_work {
+        sched.globq.extend(pp.runq.drain());
+    }
     // SAFETY: the caller holds the P.
     let untold = std::mem::take(unsafe { &mut pp.owned().untold });
     match sched.idle.put_p(pp.id) {
+        PutP::Idle if has_work => start(sched, sched.idle.submitted()),
         PutP::Idle => {}
         PutP::To(mp) => give_p(mp, pp, Errand::None),
         PutP::Over => procresize::retire_p(sched, pp),
