@@ -231,14 +231,15 @@ impl P {
         }
     }
 
-    /// Keeps the queue if what is in it will be run in a moment, and no thief has asked for it lately. Called by the holder.
+    /// Keeps the queue if what is in it will be run in a moment, and no thief has asked for it lately. A P that has measured nothing
+    /// yet shares. Called by the holder.
     fn keep_or_share(&self) {
         let w = &self.watched;
         let share_for = w.share_for.load(Ordering::Relaxed);
         if share_for > 0 {
             w.share_for.store(share_for - 1, Ordering::Relaxed);
         }
-        self.runq.keep(share_for == 0 && w.estimate.nanos() < FINE);
+        self.runq.keep(share_for == 0 && (1..FINE).contains(&w.estimate.nanos()));
     }
 
     /// A thief has asked for the queue. Called by the holder.

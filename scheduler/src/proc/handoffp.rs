@@ -82,6 +82,10 @@ pub(super) fn steal_half(pp: &'static P, still: bool, to: &RunQueue) -> Option<G
     if !pp.runq.is_kept() {
         return pp.runq.steal(to);
     }
+    if pp.runq.len() == 0 {
+        // What there is, is in `runnext`.
+        return None;
+    }
     if still {
         return borrow(pp, || pp.runq.take_half(to));
     }
