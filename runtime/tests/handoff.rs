@@ -806,3 +806,41 @@ fn what_is_in_the_queue_of_a_p_that_no_thread_can_be_started_for_is_run() {
     });
     ended.with_status(0).says(1, "it has run");
 }
+
+/// The last M leaves a P with work in its queue, and may start no other.
+#[test]
+fn a_runtime_that_has_all_its_threads_ends_with_work_in_its_queues() {
+    let test = "a_runtime_that_has_all_its_threads_ends_with_work_in_its_queues";
+    let ended = common::child::in_child(test, &[], || {
+        let rt = gort::Runtime::builder().max_procs(1).max_threads(3).build().unwrap();
+        let (blocked, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        for _ in 0..2 {
+            let (blocked, stop) = (blocked.clone(), stop.clone());
+            drop(rt.go(move || {
+                gort::blocking(|| {
+                    blocked.fetch_add(1, SeqCst);
+                    sleeps(stop);
+                });
+            }));
+        }
+        let yielding = Arc::new(AtomicUsize::new(0));
+        for _ in 0..5 {
+            let yielding = yielding.clone();
+            drop(rt.go(move || {
+                loop {
+                    yielding.fetch_add(1, SeqCst);
+                    gort::yield_now();
+                }
+            }));
+        }
+        while blocked.load(SeqCst) < 2 || yielding.load(SeqCst) < 100 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(rt.shutdown_timeout(Duration::ZERO), 7);
+        // Time for the last M to leave, as it may do later.
+        thread::sleep(Duration::from_millis(300));
+        stop.store(true, SeqCst);
+        eprintln!("it has ended");
+    });
+    ended.with_status(0).says(1, "it has ended");
+}

@@ -128,7 +128,8 @@ impl RunQueue {
         let head = self.words.head.load(Ordering::Relaxed);
         if keep && head & KEPT == 0 {
             // A thief may change it meanwhile.
-            self.words.head.fetch_or(KEPT, Ordering::Relaxed);
+            // ORDERING: Acquire: what thieves have read before, they have read before what is kept from now on is put (I4).
+            self.words.head.fetch_or(KEPT, Ordering::Acquire);
         } else if !keep && head & KEPT != 0 {
             // ORDERING: Release: see `get`.
             self.words.head.store(head & !KEPT, Ordering::Release);
@@ -289,7 +290,8 @@ impl RunQueue {
     #[inline]
     pub fn is_empty(&self) -> bool {
         loop {
-            // ORDERING: Acquire, pairs with the Release in `get` and `take_runnext`: who sees one gone sees what was put before.
+            // ORDERING: Acquire, pairs with the Release in `get` and `take_runnext`: who sees one gone sees what was put before. (One
+            // that a thief has taken may have displaced another, whose owner is awake and about to put it.)
             let head = self.words.head.load(Ordering::Acquire) >> 1;
             let tail = self.words.tail.load(Ordering::Acquire);
             let runnext = self.words.runnext.load(Ordering::Acquire);
@@ -347,6 +349,9 @@ impl RunQueue {
     /// Copies half of the ring, and has them if `take` succeeds in setting `head` from what it was to behind them.
     fn grab(&self, to: &RunQueue, take: impl Fn(usize, usize) -> bool) -> Option<Gp> {
         let (from, at) = (&self.words, to.words.tail.load(Ordering::Relaxed));
+        // ORDERING: Acquire, as in `put_tail` (I4).
+        let first = to.words.head.load(Ordering::Acquire) >> 1;
+        debug_assert_eq!(first, at, "a thief has nothing of its own");
         loop {
             // ORDERING: Acquire, as in `steal_one`.
             let word = from.head.load(Ordering::Acquire);

@@ -281,7 +281,7 @@ fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spin
     wake::release_p(sched, pp);
     let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));
     // Backlogs are the last spinner's business alone, else all that find no victim would run in circles here.
-    let work = !sched.globq.is_empty() || sched.timer_is_due() || !pp.runq.is_empty();
+    let work = !sched.globq.is_empty() || sched.timer_is_due();
     if (work || (last && any_worth_stealing(sched))) && reacquire(sched, mp) {
         // SAFETY: this M holds the P.
         unsafe { mp.p().owned().untold |= untold };
@@ -365,7 +365,12 @@ fn stopm(sched: &'static Sched, mp: &'static M) -> Option<&'static P> {
 pub(super) fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
     let woken_as = match mp.take_errand() {
         Errand::Spin(token) => Some(token),
-        Errand::None | Errand::Run(..) => None,
+        Errand::Run(gp, _) => {
+            // For `drop_queued`.
+            sched.globq.push(gp);
+            None
+        }
+        Errand::None => None,
     };
     for token in spinner.into_iter().chain(woken_as) {
         let _last = sched.idle.stop_spinning(token);

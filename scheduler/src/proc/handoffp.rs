@@ -31,7 +31,7 @@ pub(super) fn handoffp(sched: &'static Sched, pp: &'static P) {
     unsafe { pp.owned().stacks.go_idle() };
     release_p(sched, pp);
     let unkept = sched.first_timer() != Nanos::NEVER && sched.keeper.get().is_none();
-    if !sched.globq.is_empty() || !pp.runq.is_empty() || unkept || sched.timer_is_due() {
+    if !sched.globq.is_empty() || unkept || sched.timer_is_due() {
         start(sched, sched.idle.submitted());
     }
 }
@@ -82,7 +82,8 @@ pub(super) fn steal_half(pp: &'static P, still: bool, to: &RunQueue) -> Option<G
     if !pp.runq.is_kept() {
         return pp.runq.steal(to);
     }
-    if pp.runq.len() == 0 {
+    let waiting = pp.runq.len();
+    if waiting == 0 {
         // What there is, is in `runnext`.
         return None;
     }

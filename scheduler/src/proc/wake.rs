@@ -234,16 +234,15 @@ pub(super) fn give_p(mp: &'static M, pp: &'static P, errand: Errand) {
 
 /// Gives a P up: to an M that waits in line for one, to the idle list, or for good. The caller holds it, and is no
 /// goroutine. What is in its queue, because it was to go to who waits in line, goes to the global one: that M may have got another
-/// P meanwhile, and an idle P's queue is looked at by nobody.
+/// P meanwhile, and an idle P's queue is looked at by nobody. The caller looks at the global queue after this, as the handshake of
+/// `idle` has it, or somebody does for it.
 pub(super) fn release_p(sched: &'static Sched, pp: &'static P) {
-    let has_work = !pp.runq.is_empty();
-    if has_work {
+    if !pp.runq.is_empty() {
         sched.globq.extend(pp.runq.drain());
     }
     // SAFETY: the caller holds the P.
     let untold = std::mem::take(unsafe { &mut pp.owned().untold });
     match sched.idle.put_p(pp.id) {
-        PutP::Idle if has_work => start(sched, sched.idle.submitted()),
         PutP::Idle => {}
         PutP::To(mp) => give_p(mp, pp, Errand::None),
         PutP::Over => procresize::retire_p(sched, pp),
