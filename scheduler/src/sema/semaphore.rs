@@ -114,6 +114,7 @@ impl Cancel {
     /// Ends the wait, now or as soon as it begins. Does nothing if its permits are there.
     pub fn cancel(&self) {
         let mut queue = root_for(self.at);
+        // The state's lock is held to the end of the `match`: until the wait is taken out, its G must not get by.
         let waiting = match std::mem::replace(&mut *self.state.lock(), State::Cancelled) {
             // SAFETY: it is in this queue or was; its G cannot begin another wait before it has gone by the state.
             State::Waiting(sg) => unsafe { queue.take_out(sg, CANCELLED) },
