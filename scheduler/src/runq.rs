@@ -32,7 +32,7 @@
 //! while it is empty, are written only by who has the P. So are `head` and `runnext` while they are kept: their exchanges by others
 //! expect the mark to be clear.
 //!
-//! I4: A slot is written again only when what was in it has been taken, since the ring never holds [`ROOM`]: the owner that
+//! I4: A slot is written again only when what was in it has been taken, since the ring never holds `ROOM`: the owner that
 //! sees `head` behind it (Acquire) comes after the thief that read it (Release). It is never full: who puts spills half to the
 //! global queue at [`FULL`], and what is put without that (`RunQueue::append`, what was displaced when a slice ends) is bounded by
 //! what was taken before.
