@@ -6,7 +6,7 @@
 //! under the system's own time slicing, without a P, and another M runs what is queued. When the goroutine next enters
 //! the runtime, the M finds the P gone, and gets another one or puts the goroutine into a queue.
 //!
-//! A thief that wants the P's `runnext` borrows the P, takes what it came for, and gives it back before the M has noticed. So
+//! A thief that wants what is in the P's queue borrows the P, takes what it came for, and gives it back before the M has noticed. So
 //! the M need not share its queue with thieves, and spends no read-modify-write on it (`runq`). An M that is in the runtime again and
 //! again can hardly be borrowed from: a thief that fails asks it to share, which it learns at its next entry.
 //!

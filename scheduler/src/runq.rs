@@ -155,7 +155,7 @@ impl RunQueue {
     #[inline]
     pub fn put_tail(&self, Gp(gp): Gp) {
         let tail = self.words.tail.load(Ordering::Relaxed);
-        // ORDERING: Acquire, pairs with the Release in `get` and `grab` (I4).
+        // ORDERING: Acquire, pairs with the Release in `get` and `exchange_head` (I4).
         let head = self.words.head.load(Ordering::Acquire) >> 1;
         if tail - head >= ROOM {
             has_run_over();

@@ -13,15 +13,16 @@
 //! called it: three wrong guesses for each switch, of some 20 cycles each. Ours jump in both directions and leave the
 //! predictor's stack alone. When the M's way from one goroutine to the next returns from as many functions as it calls, as it
 //! does, the next goroutine finds there the calls that the one before made; they are its own if both stand in the same
-//! operation. In turns with corosensei, ns per operation (sieve: µs per prime; medians of 7, two Ps, Intel Xeon under KVM):
+//! operation. In turns with corosensei, ns per operation (sieve: µs per prime; medians of 9, two Ps, Intel Xeon under KVM):
 //!
 //! | row | `call` and `ret` | jumps |
 //! | --- | ---: | ---: |
-//! | sieve | 192 | 144 |
-//! | ring | 94.5 | 80.9 |
-//! | chan_sync | 115 | 97 |
-//! | create_goroutines | 72 | 63 |
-//! | yield_10k | 99.7 | 91.3 |
+//! | sieve | 198 | 148 |
+//! | ring | 102 | 80 |
+//! | chan_sync | 108 | 76 |
+//! | chan_prod_cons_0 | 103 | 88 |
+//! | yield_10k | 101 | 92 |
+//! | create_goroutines | 74.5 | 74.2 |
 
 #[cfg(all(target_arch = "x86_64", not(gort_sanitize)))]
 mod x86_64;
