@@ -13,8 +13,10 @@
 //! whenever one is used up, and give theirs to the first in line.
 //!
 //! **Spinning.** An M in step 6 is counted in `nmspinning`, so that submitters need not wake another one. It looks at
-//! every victim four times, a microsecond or two apart; what stands still between two looks is stolen. One that has
-//! stolen what stood still looks longer and twice as often the next time, victims or not: goroutines that compute for some
+//! every victim four times, a microsecond or two apart; what stands still between two looks is stolen, and `runnext` if it
+//! does so at all of them. Of a victim that is *coarse*, whose goroutines run for some microseconds, it takes either at once if nothing
+//! moves there for a fifth of a microsecond: who hands over a value and then waits is through in less. One that has
+//! stolen a `runnext` looks longer and more often the next time, victims or not: goroutines that compute for some
 //! microseconds between two hand-overs come again, and a sleeping M would be woken too late for them
 //! (docs/wake-policy.md).
 //!
@@ -42,14 +44,16 @@ pub(super) struct Found {
 
 /// How often the global queue is looked at first, as in Go: a prime, so that it does not beat with the program.
 const GLOBAL_EVERY: u32 = 61;
-/// Looks at each victim, as in Go.
-const ROUNDS: usize = 4;
-/// The same for an M that stole what stood still the last time. By measurement (docs/wake-policy.md).
-const LUCKY_ROUNDS: usize = 64;
-/// Pauses between two looks, of some 40 ns each. In a model one lets others run.
+/// Pauses between two looks at the victims, of some 40 ns each. In a model one lets others run.
 const PAUSES: u32 = if cfg!(shuttle) { 1 } else { 40 };
-/// The same as for the rounds.
-const LUCKY_PAUSES: u32 = if cfg!(shuttle) { 1 } else { 20 };
+/// The same for an M that was lucky, or for a victim that is coarse. By measurement, as the next (docs/wake-policy.md).
+const FEW_PAUSES: u32 = if cfg!(shuttle) { 1 } else { 5 };
+/// Pauses until a thief gives up: four looks, as in Go.
+const PATIENCE: u32 = 4 * PAUSES;
+/// The same for an M that was lucky.
+const LUCKY_PATIENCE: u32 = 32 * PAUSES;
+/// Nanoseconds between two switches from which on a victim is coarse: who waits there waits for longer than a move takes.
+const COARSE: u64 = 3_000;
 
 /// The next goroutine for this M, which sleeps until there is one. `None`: the scheduler has stopped, and the M holds
 /// nothing of it any more.
@@ -202,15 +206,18 @@ pub(super) fn global_before_yielder(sched: &'static Sched, pp: &'static P) {
 /// Half of a victim's queue, or its `runnext`; see the module.
 fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
     let n = sched.allp.len();
-    // What each victim looked like at the last look, and for how many it has. Of more Ps than these any that come first
-    // this time; the others are stolen from on their backlogs alone.
+    // What each victim looked like at the last look, and for how many pauses it has. Of more Ps than these any that come
+    // first this time; the others are stolen from on their backlogs alone.
     const SEEN: usize = 64;
     let mut seen = [((0u32, Seen::NOTHING), 0); SEEN];
     let lucky = mp.lucky.replace(false);
-    let (rounds, pauses) = if lucky { (LUCKY_ROUNDS, LUCKY_PAUSES) } else { (ROUNDS, PAUSES) };
+    let patience = if lucky { LUCKY_PATIENCE } else { PATIENCE };
     let start = mp.cheaprand() as usize % n;
-    for round in 0..rounds {
+    // How long this has taken, and the last pause.
+    let (mut waited, mut pause) = (0, 0);
+    while waited < patience {
         let mut waiting = false;
+        let mut few = lucky;
         for i in 0..n {
             let v = (start + i) % n;
             let victim = &sched.allp[v];
@@ -218,21 +225,25 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
                 continue;
             }
             waiting = true;
+            let coarse = victim.watched.estimate.nanos() >= COARSE;
+            few |= coarse;
             let switches = victim.watched.switches.load(Ordering::Relaxed);
             let runnext = victim.runq.look_at_runnext();
             let look = (switches, runnext);
             let stood = seen.get_mut(i).map_or(0, |(last, stood)| {
-                *stood = if round > 0 && *last == look { *stood + 1 } else { 0 };
+                *stood = if *last == look { *stood + pause } else { 0 };
                 *last = look;
                 *stood
             });
-            if (stood > 0 || worth_stealing(victim))
-                && let Some(gp) = handoffp::steal_half(victim, stood > 0, &pp.runq)
+            let still = stood >= if coarse { FEW_PAUSES } else { PAUSES };
+            if (still || worth_stealing(victim))
+                && let Some(gp) = handoffp::steal_half(victim, still, &pp.runq)
             {
                 return Some(gp);
             }
-            // It has waited for some microseconds, and its P is stuck in another goroutine.
-            if stood >= ROUNDS - 1
+            // Its P is stuck in another goroutine: for some microseconds, or for some that are expected.
+            if still
+                && (coarse || stood >= 3 * PAUSES)
                 && let Some(gp) = handoffp::steal_runnext(victim, runnext)
             {
                 mp.lucky.set(true);
@@ -245,7 +256,9 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
         if !waiting && !lucky {
             return None;
         }
-        (0..pauses).for_each(|_| spin_hint());
+        pause = if few { FEW_PAUSES } else { PAUSES };
+        (0..pause).for_each(|_| spin_hint());
+        waited += pause;
     }
     None
 }
