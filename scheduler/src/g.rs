@@ -588,10 +588,24 @@ impl G {
         ((((z ^ (z >> 31)) >> 32) * n as u64) >> 32) as usize
     }
 
-    /// Says that it will be looked at soon.
+    /// Says that it will be readied or run soon.
     #[inline]
     pub fn prefetch(&self) {
         crate::sync::prefetch(self);
+    }
+
+    /// Says that its body will be looked at soon, and what it is.
+    #[inline]
+    pub(crate) fn prefetch_body(&self) {
+        crate::sync::prefetch_to_write(&self.body);
+        crate::sync::prefetch_to_write(&self.vtable);
+    }
+
+    /// Says that it will be made a new goroutine soon.
+    #[inline]
+    pub(crate) fn prefetch_all(&self) {
+        crate::sync::prefetch_to_write(self);
+        self.prefetch_body();
     }
 
     /// Where a plain thread sleeps and is woken.

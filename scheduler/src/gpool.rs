@@ -1,7 +1,9 @@
 //! Where Gs come from and go: slabs that are never freed, free lists over them, and the walk over all of them
 //! (Go's `allgs`, `gfget`, `gfput`).
 //!
-//! A P keeps some free Gs for itself; the rest are in one list under a short lock. Slabs form a list that only
+//! A P keeps some free Gs for itself; the rest are in one list of batches under a short lock. Both are arrays: who links the Gs
+//! to each other instead waits for each line of theirs that is in another processor's cache, one after the other, to find the
+//! next. Slabs form a list that only
 //! grows, so [`for_each`] needs no lock. Each slab is as large as all before it together, up to [`LARGEST`], and its Gs are
 //! made a few at a time: small allocations in great numbers would have the C library extend its heap page by page, under
 //! the lock of the address space, which the page faults of new stacks need as well.
@@ -17,6 +19,12 @@ const LARGEST: usize = 1 << 15;
 /// Free Gs that a P keeps, and the number it takes or gives at once, and that is made at once.
 const CACHE: usize = 64;
 const BATCH: usize = CACHE / 2;
+const _: () = assert!(
+    SMALLEST.is_multiple_of(BATCH) && LARGEST.is_multiple_of(BATCH),
+    "a slab has room for whole batches"
+);
+/// Gs that are fetched ahead of their use.
+const AHEAD: usize = 3;
 
 /// The memory of some Gs, the first `len` of which are made.
 struct Slab {
@@ -34,70 +42,72 @@ per_process! {
     static SLABS: AtomicPtr<Slab> = AtomicPtr::new(std::ptr::null_mut());
 }
 
-/// A list through `schedlink`.
-#[derive(Debug, Default)]
-struct GList {
-    head: Option<&'static G>,
-    len: usize,
-}
+type Batch = [&'static G; BATCH];
 
-impl GList {
-    fn push(&mut self, gp: &'static G) {
-        gp.schedlink.set(self.head);
-        self.head = Some(gp);
-        self.len += 1;
-    }
-
-    fn pop(&mut self) -> Option<&'static G> {
-        let gp = self.head?;
-        self.head = gp.schedlink.take();
-        self.len -= 1;
-        Some(gp)
-    }
-}
-
-/// The shared free Gs.
+/// The shared free Gs. There is always room for all of them: who gives some back allocates nothing.
 struct Free {
-    list: GList,
+    batches: Vec<Batch>,
+    /// Fewer than a batch.
+    few: Vec<&'static G>,
     /// The slab that is not used up.
     slab: Option<&'static Slab>,
+    /// Gs in all slabs, made or not.
+    cap: usize,
 }
 
 per_process! {
-    static FREE: Spinning<Free> = Spinning::new(Free { list: GList { head: None, len: 0 }, slab: None });
+    static FREE: Spinning<Free> = Spinning::new(Free { batches: Vec::new(), few: Vec::new(), slab: None, cap: 0 });
 }
 
 impl Free {
-    /// A free G, a new one if need be.
-    fn pop(&mut self) -> &'static G {
-        if self.list.len == 0 {
-            self.grow();
+    /// Some free Gs, new ones if need be.
+    fn take(&mut self) -> Batch {
+        self.batches.pop().unwrap_or_else(|| self.grow())
+    }
+
+    /// A free G.
+    fn take_one(&mut self) -> &'static G {
+        if self.few.is_empty() {
+            let batch = self.take();
+            self.few.extend(batch);
         }
-        self.list.pop().expect("some were just made")
+        self.few.pop().expect("a batch has some")
+    }
+
+    fn put_one(&mut self, gp: &'static G) {
+        self.few.push(gp);
+        if let Ok(batch) = Batch::try_from(&self.few[..]) {
+            self.batches.push(batch);
+            self.few.clear();
+        }
     }
 
     /// Makes some Gs.
     #[cold]
-    fn grow(&mut self) {
+    fn grow(&mut self) -> Batch {
         let slab = match self.slab {
             Some(slab) if slab.len.load(Ordering::Relaxed) < slab.cap => slab,
             _ => self.new_slab(),
         };
         let len = slab.len.load(Ordering::Relaxed);
-        for i in len..(len + BATCH).min(slab.cap) {
-            // SAFETY: within the slab, whose G at this place is not made yet; it is never freed.
-            unsafe {
-                let gp = slab.gs.add(i);
+        std::array::from_fn(|i| {
+            // SAFETY: within the slab, which has room for whole batches. Its G at this place is not made yet; it is never freed.
+            let gp = unsafe {
+                let gp = slab.gs.add(len + i);
                 gp.write(G::new());
-                self.list.push(&*gp);
-            }
+                &*gp
+            };
             // ORDERING: Release, pairs with the Acquire in `for_each`; publishes the G.
-            slab.len.store(i + 1, Ordering::Release);
-        }
+            slab.len.store(len + i + 1, Ordering::Release);
+            gp
+        })
     }
 
     fn new_slab(&mut self) -> &'static Slab {
         let cap = self.slab.map_or(SMALLEST, |last| (2 * last.cap).min(LARGEST));
+        self.cap += cap;
+        self.batches.reserve(self.cap / BATCH - self.batches.len());
+        self.few.reserve(BATCH);
         let layout = Layout::array::<G>(cap).expect("a slab of bounded size");
         // SAFETY: the layout is not empty.
         let gs = unsafe { alloc(layout) }.cast::<G>();
@@ -113,10 +123,19 @@ impl Free {
     }
 }
 
-/// A P's own free Gs.
-#[derive(Debug, Default)]
+/// A P's own free Gs: the last that came goes first.
+#[derive(Debug)]
 pub struct GCache {
-    list: GList,
+    gs: [Option<&'static G>; CACHE],
+    len: usize,
+    /// So many of the first were last used by others.
+    cold: usize,
+}
+
+impl Default for GCache {
+    fn default() -> GCache {
+        GCache { gs: [None; CACHE], len: 0, cold: 0 }
+    }
 }
 
 #[cfg(not(loom))]
@@ -124,39 +143,59 @@ impl GCache {
     /// A free G.
     #[inline]
     pub fn get(&mut self) -> &'static G {
-        self.list.pop().unwrap_or_else(|| self.refill())
+        if self.len == 0 {
+            self.refill();
+        }
+        self.len -= 1;
+        if self.len < self.cold + AHEAD && self.cold > 0 {
+            self.fetch(1);
+        }
+        self.gs[self.len].expect("there are so many")
+    }
+
+    /// Has the processor fetch the next Gs that were used by others: each would be a wait for another processor's cache.
+    fn fetch(&mut self, n: usize) {
+        for gp in self.gs[self.cold - n..self.cold].iter().flatten() {
+            gp.prefetch_all();
+        }
+        self.cold -= n;
     }
 
     #[cold]
-    fn refill(&mut self) -> &'static G {
-        let mut free = FREE.lock();
-        for _ in 1..BATCH {
-            self.list.push(free.pop());
+    fn refill(&mut self) {
+        let batch = FREE.lock().take();
+        for (place, gp) in self.gs.iter_mut().zip(batch) {
+            *place = Some(gp);
         }
-        free.pop()
+        (self.len, self.cold) = (BATCH, BATCH);
+        self.fetch(AHEAD);
     }
 
     /// Takes an idle G.
     #[inline]
     pub fn put(&mut self, gp: &'static G) {
-        self.list.push(gp);
-        if self.list.len > CACHE {
-            self.give(BATCH);
+        if self.len == CACHE {
+            self.give();
         }
+        self.gs[self.len] = Some(gp);
+        self.len += 1;
+    }
+
+    /// Gives those that have not been used for longest to others.
+    #[cold]
+    fn give(&mut self) {
+        let batch: Batch = std::array::from_fn(|i| self.gs[i].expect("there are so many"));
+        self.gs.copy_within(BATCH.., 0);
+        self.len -= BATCH;
+        self.cold = self.cold.saturating_sub(BATCH);
+        FREE.lock().batches.push(batch);
     }
 
     /// Gives all of them back, for others.
     pub fn give_all(&mut self) {
-        self.give(usize::MAX);
-    }
-
-    #[cold]
-    fn give(&mut self, n: usize) {
         let mut free = FREE.lock();
-        for _ in 0..n {
-            let Some(gp) = self.list.pop() else { break };
-            free.list.push(gp);
-        }
+        self.gs[..self.len].iter().flatten().for_each(|gp| free.put_one(gp));
+        (self.len, self.cold) = (0, 0);
     }
 }
 
@@ -170,13 +209,13 @@ impl Drop for GCache {
 /// A free G for a caller without a P.
 #[cfg(not(loom))]
 pub fn get_shared() -> &'static G {
-    FREE.lock().pop()
+    FREE.lock().take_one()
 }
 
 /// Takes an idle G from a caller without a P.
 #[cfg(not(loom))]
 pub fn put_shared(gp: &'static G) {
-    FREE.lock().list.push(gp);
+    FREE.lock().put_one(gp);
 }
 
 /// Looks at every G that was ever made.
@@ -212,6 +251,6 @@ mod tests {
         });
         assert!(seen.is_subset(&all));
         gs.into_iter().for_each(|gp| cache.put(gp));
-        assert!(cache.list.len <= CACHE + 1);
+        assert!(cache.len <= CACHE);
     }
 }

@@ -87,6 +87,23 @@ pub fn prefetch<T>(p: *const T) {
     let _ = p;
 }
 
+/// The same for a line that will be written: it is taken from other processors' caches.
+#[inline(always)]
+pub fn prefetch_to_write<T>(p: *const T) {
+    // SAFETY: as above; processors without the instruction take it as one that does nothing.
+    #[cfg(all(not(loom), target_arch = "x86_64"))]
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) p, options(readonly, nostack, preserves_flags));
+    }
+    // SAFETY: as above.
+    #[cfg(all(not(loom), target_arch = "aarch64"))]
+    unsafe {
+        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(loom)]
+    let _ = p;
+}
+
 /// Stores, as a Release, with a full fence behind it.
 #[inline]
 pub fn store_and_fence(to: &atomic::AtomicBool, value: bool) {
