@@ -570,6 +570,25 @@ fn what_is_in_the_queue_of_a_p_that_is_given_up_is_run() {
     });
 }
 
+/// In a model a P sits out whenever it was kept waiting at a channel's lock.
+#[test]
+fn what_a_p_leaves_that_sits_out_is_run_by_another() {
+    check(|builder| {
+        let rt = builder.build().unwrap();
+        rt.run(|| {
+            let (tx, rx) = channel(0);
+            let senders: Vec<_> = (0..4)
+                .map(|i| {
+                    let tx = tx.clone();
+                    gort::go(move || (0..2).for_each(|_| tx.send(i).unwrap()))
+                })
+                .collect();
+            assert_eq!((0..8).map(|_| rx.recv().unwrap()).sum::<usize>(), 2 * (1 + 2 + 3));
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        });
+    });
+}
+
 #[test]
 fn the_number_of_ps_changes_under_the_goroutines() {
     check(|builder| {

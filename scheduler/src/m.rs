@@ -15,6 +15,7 @@ use crate::note::Note;
 use crate::os;
 use crate::p::P;
 use crate::proc::Commit;
+use crate::proc::crowd::Met;
 use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::stack::record::Record;
@@ -85,6 +86,8 @@ pub struct M {
     pub(crate) on_g0: Cell<Option<OnG0>>,
     /// It stole what stood still the last time that it looked (`find_runnable`). The M's own.
     pub(crate) lucky: Cell<bool>,
+    /// How it got on with others lately. The M's own.
+    pub(crate) met: Cell<Met>,
     rng: Cell<u64>,
 }
 
@@ -138,6 +141,7 @@ impl M {
             waitlock: Cell::new(ptr::null_mut()),
             on_g0: Cell::new(None),
             lucky: Cell::new(false),
+            met: Cell::new(Met::default()),
             rng: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         }
     }

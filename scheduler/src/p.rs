@@ -53,6 +53,8 @@ pub(crate) struct Owned {
     pub timers_from: usize,
     /// A deadline of its heap has become the first, and the keeper has not been told.
     pub untold: bool,
+    /// It leaves its work to others (`proc::crowd`).
+    pub sits_out: bool,
     /// For `Config::random_order`: the state of a generator, `None` for the usual order.
     order: Option<u64>,
 }
@@ -87,6 +89,8 @@ pub(crate) struct Watched {
     /// Set by sysmon when the slice has lasted too long; the next `runnext` goes to the tail instead.
     pub slice_over: AtomicBool,
     pub estimate: Estimate,
+    /// Its goroutines stay together until then, if they do (`proc::crowd`).
+    pub together_until: AtomicU64,
     /// Windows of the estimate for which the queue is shared, because a thief has asked.
     pub share_for: AtomicU32,
 }
@@ -104,6 +108,9 @@ pub(crate) struct Counts {
 pub(crate) struct Estimate {
     nanos: AtomicU32,
 }
+
+/// Nanoseconds between two switches from which on a P is coarse: who waits there waits for longer than a move takes.
+pub(crate) const COARSE: u64 = 3_000;
 
 /// Switches in a window: the clock is read once in so many. Few in a model, whose programs are short.
 const WINDOW: u32 = if cfg!(shuttle) { 2 } else { 32 };
@@ -180,6 +187,7 @@ impl P {
                 timer_countdown: 0,
                 timers_from: id,
                 untold: false,
+                sits_out: false,
                 order: random_order.map(|seed| (seed ^ id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             }),
             runq: RunQueue::default(),
@@ -191,6 +199,7 @@ impl P {
                 schedtick: AtomicU32::new(0),
                 slice_over: AtomicBool::new(false),
                 estimate: Estimate { nanos: AtomicU32::new(0) },
+                together_until: AtomicU64::new(0),
                 share_for: AtomicU32::new(0),
             }),
             counts: CachePadded::new(Counts { spawned: AtomicU64::new(0), finished: AtomicU64::new(0) }),
@@ -210,9 +219,10 @@ impl P {
         unsafe { &mut *self.owned.get() }
     }
 
-    /// Counts one switch; called by the holder for each goroutine that it runs. `inherit`: the slice goes on.
+    /// Counts one switch; called by the holder for each goroutine that it runs. `inherit`: the slice goes on. True: the window
+    /// of the estimate is over.
     #[inline]
-    pub(crate) fn count_switch(&self, owned: &mut Owned, inherit: bool) {
+    pub(crate) fn count_switch(&self, owned: &mut Owned, inherit: bool) -> bool {
         let w = &self.watched;
         // Relaxed loads and stores: this M is the only writer, readers take hints.
         w.switches.store(w.switches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -223,12 +233,17 @@ impl P {
             }
         }
         owned.window.1 += 1;
-        if owned.window.1 > WINDOW {
-            let now = Nanos::now();
-            w.estimate.add_window(now.since(owned.window.0) / u64::from(WINDOW));
-            owned.window = (now, 1);
-            self.keep_or_share();
-        }
+        owned.window.1 > WINDOW
+    }
+
+    /// Begins the next window of the estimate, with the switch that was one too many. How many nanoseconds the last one took.
+    pub(crate) fn end_window(&self, owned: &mut Owned) -> u64 {
+        let now = Nanos::now();
+        let took = now.since(owned.window.0);
+        self.watched.estimate.add_window(took / u64::from(WINDOW));
+        owned.window = (now, 1);
+        self.keep_or_share();
+        took
     }
 
     /// Keeps the queue if what is in it will be run in a moment, and no thief has asked for it lately. A P that has measured nothing

@@ -57,6 +57,8 @@ pub struct Sched {
     pub(crate) resizing: Gate<bool>,
     /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
     /// global queue, or to wake an M for it: it may have run and ended before they are through.
+    /// When a P last sat out (`proc::crowd`).
+    pub(crate) sat_out: AtomicU64,
     pub(crate) visitors: CachePadded<AtomicU32>,
     /// Goroutines that began or ended without a P, beside the Ps' own counts: spawned by plain threads, say, or dropped
     /// before they ran.
@@ -113,6 +115,7 @@ impl Sched {
             nhogs: AtomicU32::new(0),
             refused: AtomicBool::new(false),
             resizing: Gate::new(false),
+            sat_out: AtomicU64::new(0),
             visitors: CachePadded::default(),
             spawned_outside: CachePadded::default(),
             finished_outside: CachePadded::default(),

@@ -57,11 +57,23 @@ impl Sched {
         self.submitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// An M that is asleep: as `find_runnable` and its `sleep`.
-    fn m(&self, me: usize) {
+    /// An M: as `find_runnable` and its `sleep`. It is asleep, or has a P with which it `sits_out` first, and leaves a piece of work.
+    fn m(&self, me: usize, mut held: usize, mut sits_out: bool) {
         let mut spinner = None;
-        let mut held = NONE;
         loop {
+            if std::mem::take(&mut sits_out) {
+                self.submitted.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(self.idle.put_p(held), PutP::Idle);
+                held = NONE;
+                if self.idle.npidle() as usize == self.idle.limit()
+                    && self.submitted.load(Ordering::Relaxed) > 0
+                    && let Some(p) = self.idle.get_p()
+                {
+                    held = p;
+                    continue;
+                }
+                self.idle.put_m(me);
+            }
             if held == NONE {
                 // stopm
                 loop {
@@ -125,7 +137,7 @@ fn model(procs: usize, ms: usize, n: usize, submitting: impl Fn(Arc<Sched>) + Sy
         let threads: Vec<_> = (0..ms)
             .map(|i| {
                 let sched = sched.clone();
-                thread::spawn(move || sched.m(i))
+                thread::spawn(move || sched.m(i, NONE, false))
             })
             .collect();
         submitting(sched.clone());
@@ -161,6 +173,35 @@ fn two_ms_with_a_p_each_lose_no_wakeup_between_them() {
         sched.submit();
         sched.submit();
     });
+}
+
+/// Two Ms that have Ps, and nothing to do but what those of them leave that sit out.
+fn sit_out(who: [bool; 2]) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(move || {
+        let sched = Sched::new(2, 2);
+        let threads: Vec<_> = (0..2)
+            .map(|i| {
+                let p = sched.idle.get_p().unwrap();
+                let sched = sched.clone();
+                thread::spawn(move || sched.m(i, p, who[i]))
+            })
+            .collect();
+        sched.wait_for(who.iter().filter(|sits_out| **sits_out).count());
+        sched.stop();
+        threads.into_iter().for_each(|m| m.join().unwrap());
+    });
+}
+
+#[test]
+fn what_an_m_leaves_that_sits_out_is_done_by_one_that_falls_asleep() {
+    sit_out([true, false]);
+}
+
+#[test]
+fn of_two_ms_that_sit_out_one_does_what_both_leave() {
+    sit_out([true, true]);
 }
 
 #[test]

@@ -24,11 +24,11 @@
 
 use super::schedule::{acquirep, reacquire};
 use super::wake::{self, STEAL_COST};
-use super::{handoffp, locked, procresize, shutdown, timers};
+use super::{crowd, handoffp, locked, procresize, shutdown, timers};
 use crate::idle::Spinner;
 use crate::keeper::{Armed, Kept};
 use crate::m::{Errand, M};
-use crate::p::P;
+use crate::p::{COARSE, P};
 use crate::runq::{FULL, Gp, Seen};
 use crate::sched::Sched;
 use crate::sync::atomic::Ordering;
@@ -52,8 +52,6 @@ const FEW_PAUSES: u32 = if cfg!(shuttle) { 1 } else { 5 };
 const PATIENCE: u32 = 4 * PAUSES;
 /// The same for an M that was lucky.
 const LUCKY_PATIENCE: u32 = 32 * PAUSES;
-/// Nanoseconds between two switches from which on a victim is coarse: who waits there waits for longer than a move takes.
-const COARSE: u64 = 3_000;
 
 /// The next goroutine for this M, which sleeps until there is one. `None`: the scheduler has stopped, and the M holds
 /// nothing of it any more.
@@ -93,6 +91,16 @@ fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
         if (sched.idle.nwanting() > 0 && has_run && its_time_for_others(pp)) || procresize::is_over(sched, pp)
         {
             give_up_and_sleep(sched, mp, spinner.take());
+            has_run = false;
+            continue;
+        }
+        // SAFETY: this M holds the P.
+        if std::mem::take(unsafe { &mut pp.owned().sits_out })
+            && spinner.is_none()
+            && mp.home.is_empty()
+            && crowd::others_are_busy(sched)
+        {
+            sit_out(sched, mp);
             has_run = false;
             continue;
         }
@@ -265,7 +273,8 @@ fn steal(sched: &'static Sched, mp: &'static M, pp: &'static P) -> Option<Gp> {
 
 /// True if the last in the victim's queue would wait longer than the move costs.
 fn worth_stealing(victim: &P) -> bool {
-    victim.runq.len() as u64 * victim.watched.estimate.nanos() >= STEAL_COST
+    let wait = victim.runq.len() as u64 * victim.watched.estimate.nanos();
+    wait >= STEAL_COST && !crowd::stays_together(victim, Nanos::now)
 }
 
 /// The M has found work: it stops spinning, and wakes another one if there is more than it can do.
@@ -284,23 +293,52 @@ fn any_worth_stealing(sched: &'static Sched) -> bool {
 /// Steps 1 to 5 of the handshake (`idle`): gives the P up, looks once more, sleeps. Comes back with a P, or because
 /// the scheduler has stopped, with whatever it then holds.
 fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spinner>) {
-    let pp = mp.p();
-    // SAFETY: this M holds the P.
-    unsafe { pp.owned().stacks.go_idle() };
-    // The debt is paid before the sleep (`keep_the_clock`).
-    // SAFETY: as above.
-    let untold = std::mem::take(unsafe { &mut pp.owned().untold });
-    mp.set_p(None);
-    wake::release_p(sched, pp);
+    let untold = give_up(sched, mp);
     let last = spinner.is_some_and(|s| sched.idle.stop_spinning(s));
     // Backlogs are the last spinner's business alone, else all that find no victim would run in circles here.
-    let work = !sched.globq.is_empty() || sched.timer_is_due();
-    if (work || (last && any_worth_stealing(sched))) && reacquire(sched, mp) {
-        // SAFETY: this M holds the P.
-        unsafe { mp.p().owned().untold |= untold };
-        return;
+    if is_work(sched) || (last && any_worth_stealing(sched)) {
+        take_again_or_sleep(sched, mp, untold);
+    } else {
+        sleep(sched, mp, untold);
     }
-    sleep(sched, mp, untold);
+}
+
+/// The same for a P that leaves its work to others (`crowd`, I1). The M does not spin.
+fn sit_out(sched: &'static Sched, mp: &'static M) {
+    let untold = give_up(sched, mp);
+    let all_idle = sched.idle.npidle() as usize == sched.max_procs();
+    if all_idle && is_work(sched) {
+        take_again_or_sleep(sched, mp, untold);
+    } else {
+        sleep(sched, mp, untold);
+    }
+}
+
+/// Step 1. Whether the keeper has yet to be told of what was armed here; that debt is paid before the sleep (`keep_the_clock`).
+fn give_up(sched: &'static Sched, mp: &'static M) -> bool {
+    let pp = mp.p();
+    // SAFETY: this M holds the P.
+    let owned = unsafe { pp.owned() };
+    owned.stacks.go_idle();
+    let untold = std::mem::take(&mut owned.untold);
+    mp.set_p(None);
+    wake::release_p(sched, pp);
+    untold
+}
+
+/// What nobody in particular is bound to find.
+fn is_work(sched: &'static Sched) -> bool {
+    !sched.globq.is_empty() || sched.timer_is_due()
+}
+
+/// An idle P for an M that has seen work, if there is one.
+fn take_again_or_sleep(sched: &'static Sched, mp: &'static M, untold: bool) {
+    if !reacquire(sched, mp) {
+        sleep(sched, mp, untold);
+    } else if untold {
+        // SAFETY: this M holds the P.
+        unsafe { mp.p().owned().untold = true };
+    }
 }
 
 /// Sleeps until there is a P for this M, which has none, or the scheduler has stopped.

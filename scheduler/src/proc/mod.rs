@@ -1,5 +1,7 @@
 #![doc = include_str!("README.md")]
 
+#[cfg(not(loom))]
+pub(crate) mod crowd;
 pub mod deadlock;
 mod dump;
 mod find_runnable;

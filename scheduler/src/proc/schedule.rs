@@ -3,7 +3,7 @@
 use super::find_runnable::{Found, find_runnable, global_before_yielder};
 use super::waiting::commit_park;
 use super::wake::{give_p, inject, put, start_new_m, stays};
-use super::{locked, newproc, shutdown, sysmon};
+use super::{crowd, locked, newproc, shutdown, sysmon};
 use crate::config::Migration;
 use crate::g::{G, Phase, Status, casgstatus};
 use crate::m::{Errand, M};
@@ -156,7 +156,9 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
     // SAFETY: this M holds the P.
     unsafe {
         let owned = pp.owned();
-        pp.count_switch(owned, inherit);
+        if pp.count_switch(owned, inherit) {
+            crowd::look(sched, mp, pp, owned);
+        }
         if gp.stack().is_none() {
             bind_stack(sched, mp, gp, owned);
         }

@@ -15,6 +15,7 @@
 //! - A fast P whose goroutine suddenly computes for long, with others behind it, makes no call into the runtime:
 //!   sysmon sees its switch counter stand still, and wakes a thief for it (`sysmon`). So does a P that has measured
 //!   nothing yet, and counts as fast: the goroutines of a program spread once one of them is seen to compute.
+//! - Goroutines that are in each other's way are not taken apart, however many they are (`crowd`).
 //!
 //! **What a thief takes.** The same comparison, seen from outside (`find_runnable`): a victim that will be through
 //! with its queue soon is left alone; one whose counter stands still is stolen from, `runnext` last of all.
@@ -25,7 +26,7 @@
 //! that has measured nothing as slow (its goroutines spread at the start, run slower for it, and so stay spread).
 
 use super::waiting::make_runnable;
-use super::{procresize, shutdown};
+use super::{crowd, procresize, shutdown};
 use crate::fork;
 use crate::g::G;
 use crate::idle::{PutP, Spinner, Wake};
@@ -169,7 +170,10 @@ fn wake_for_backlog(sched: &'static Sched, pp: &'static P, waiting: usize) {
     if sched.idle.npidle() == 0 || sched.idle.nmspinning() != 0 {
         return;
     }
-    if waiting as u64 * pp.watched.estimate.nanos() >= WAKE_COST {
+    // Some switches ago, which will do.
+    // SAFETY: the caller holds the P.
+    let now = || unsafe { pp.owned() }.window.0;
+    if waiting as u64 * pp.watched.estimate.nanos() >= WAKE_COST && !crowd::stays_together(pp, now) {
         wakep(sched);
     }
 }

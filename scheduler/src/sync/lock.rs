@@ -29,6 +29,8 @@ use super::atomic::{AtomicBool, Ordering};
 #[cfg(not(loom))]
 use super::{os_yield, spin_hint};
 #[cfg(not(loom))]
+use crate::proc::crowd;
+#[cfg(not(loom))]
 use crate::time::clock::Nanos;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
@@ -47,10 +49,14 @@ const LONGEST: u8 = if cfg!(shuttle) { 0 } else { 8 };
 #[cfg(not(loom))]
 const SOON: u16 = 8;
 
-/// The time in units of 64 ns, which come again after some milliseconds: it only says how long something short took.
+/// Nanoseconds in a [`moment`].
+#[cfg(not(loom))]
+const MOMENT: u64 = 64;
+
+/// The time in units that come again after some milliseconds: it only says how long something short took.
 #[cfg(not(loom))]
 fn moment() -> u16 {
-    if cfg!(shuttle) { 0 } else { (Nanos::now().0 / 64) as u16 }
+    if cfg!(shuttle) { 0 } else { (Nanos::now().0 / MOMENT) as u16 }
 }
 
 /// A lock with no data of its own. See the module.
@@ -121,7 +127,8 @@ impl SpinLock {
     #[cfg(not(loom))]
     fn lock_slow(&self) {
         let patience = self.patience.load(Ordering::Relaxed);
-        let soon = moment().wrapping_sub(self.since.load(Ordering::Relaxed)) <= SOON;
+        let began = moment();
+        let soon = began.wrapping_sub(self.since.load(Ordering::Relaxed)) <= SOON;
         let mut away = 0;
         let came_in = loop {
             if away < 1 << LONGEST {
@@ -140,6 +147,7 @@ impl SpinLock {
             if soon { (patience + 1).min(LONGEST) } else { patience.saturating_sub(1).max(SHORTEST) };
         self.patience.store(patience, Ordering::Relaxed);
         self.since.store(came_in, Ordering::Relaxed);
+        crowd::met(u64::from(came_in.wrapping_sub(began)) * MOMENT);
     }
 
     #[inline]
