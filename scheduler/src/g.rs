@@ -268,8 +268,8 @@ pub struct G {
     // -- What is asked rarely. --
     pub(crate) vtable: Cell<Option<&'static BodyVtable>>,
     pub(crate) id: AtomicU64,
-    /// Next in the list that this G is in (a free list); of a scoped goroutine the main one that it is under.
-    pub(crate) schedlink: Cell<Option<&'static G>>,
+    /// Of a scoped goroutine the main one that it is under.
+    pub(crate) under: Cell<Option<&'static G>>,
     /// Where a plain thread sleeps.
     note: Note,
     has_rare: AtomicBool,
@@ -288,7 +288,7 @@ struct Rare {
 }
 
 // SAFETY: the atomics and the locked name are shared by type. The cells (`phase`, `wired`, the body,
-// `schedlink`, `rng`) belong to the owner that the status names (module docs): the maker of an Idle G, the M or the thread
+// `under`, `rng`) belong to the owner that the status names (module docs): the maker of an Idle G, the M or the thread
 // of a Running one, the `Join` of a Dead one; each hand-over between them goes through a queue, a lock, or the
 // release/acquire pair of `join`.
 unsafe impl Sync for G {}
@@ -371,7 +371,7 @@ impl G {
             vtable: Cell::new(None),
             body: UnsafeCell::new([MaybeUninit::uninit(); INLINE]),
             id: AtomicU64::new(0),
-            schedlink: Cell::new(None),
+            under: Cell::new(None),
             rng: Cell::new(0),
             note: Note::new(),
             spawned_at: AtomicPtr::new(std::ptr::null_mut()),
@@ -478,7 +478,7 @@ impl G {
     pub fn main_of(&'static self) -> Option<&'static G> {
         match self.bound.get() {
             Bound::Free => None,
-            Bound::Scope => self.schedlink.get(),
+            Bound::Scope => self.under.get(),
             Bound::Main => Some(self),
         }
     }

@@ -252,11 +252,14 @@ impl RunQueue {
         if there { unsafe { self.slot(head + n).load(Ordering::Relaxed).as_ref() } } else { None }
     }
 
-    /// Moves half of the queue to the global one.
+    /// Moves half of the queue to the global one. It is kept meanwhile, so that this takes one exchange and not one for each.
     #[cold]
     #[inline(never)]
     pub fn spill(&self, globq: &GlobQueue) {
+        let kept = self.is_kept();
+        self.keep(true);
         globq.extend(std::iter::from_fn(|| self.get()).take(self.len() / 2));
+        self.keep(kept);
     }
 
     /// Moves up to `n` of the global queue to the tail.

@@ -203,7 +203,7 @@ where
     gp.in_syscall.store(false, Ordering::Relaxed);
     gp.set_name(options.name, options.run);
     if options.bound == Bound::Scope {
-        gp.schedlink.set(options.under);
+        gp.under.set(options.under);
     }
     gp.vtable.set(Some(&Body::<F, T>::VTABLE));
     // SAFETY: the G is ours, and its body holds nothing.
