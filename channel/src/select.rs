@@ -132,10 +132,10 @@ pub fn select_slice(cases: &[Scase<'_>], wait: Wait, order: Order) -> Option<Don
 fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Option<Done> {
     let gp = getg();
     let Room { sudogs, pollorder, lockorder } = room;
-    let n = poll_order(cases, pollorder, |below| match order {
-        Order::Random => gp.cheaprand_below(below),
-        Order::Source => below - 1,
-    });
+    let n = match order {
+        Order::Random => poll_order(cases, pollorder, few_from_one_draw(gp)),
+        Order::Source => poll_order(cases, pollorder, |below| below - 1),
+    };
     let pollorder = &pollorder[..n];
     if n == 0 && wait == Wait::Forever {
         block_forever(if cases.is_empty() { WaitReason::SelectNoCases } else { WaitReason::Select });
@@ -228,8 +228,7 @@ fn try_one_by_one(gp: &'static G, cases: &[Scase<'_>], pollorder: &[u16]) -> Opt
         let Some(c) = case.c else { continue };
         let looks_ready = match case.dir {
             Dir::Send => c.refuses_sends() || !c.full(),
-            // A timer channel may always: its time is asked for under its lock.
-            Dir::Recv => !c.empty() || c.is_closed() || c.timer().is_some(),
+            Dir::Recv => !c.empty() || c.is_closed() || c.timer().is_some_and(TimerChan::may_be_due),
         };
         if !looks_ready {
             continue;
@@ -249,8 +248,25 @@ fn try_one_by_one(gp: &'static G, cases: &[Scase<'_>], pollorder: &[u16]) -> Opt
     None
 }
 
+/// Random numbers below `k`. Those below a few are made of 16 bits each of one draw: their chances are equal to within one in
+/// some ten thousand.
+#[inline]
+fn few_from_one_draw(gp: &'static G) -> impl FnMut(usize) -> usize {
+    const FEW: usize = 4;
+    let mut bits = gp.cheaprand();
+    move |k| {
+        if k > FEW {
+            return gp.cheaprand_below(k);
+        }
+        let part = bits as u16;
+        bits >>= 16;
+        (usize::from(part) * k) >> 16
+    }
+}
+
 /// Writes the arms that are not nil in a random order (`pick(k)` is below `k`); how many they are.
-fn poll_order(cases: &[Scase<'_>], pollorder: &mut [u16], pick: impl Fn(usize) -> usize) -> usize {
+#[inline]
+fn poll_order(cases: &[Scase<'_>], pollorder: &mut [u16], mut pick: impl FnMut(usize) -> usize) -> usize {
     let mut n = 0;
     for (i, case) in cases.iter().enumerate() {
         if case.c.is_none() {

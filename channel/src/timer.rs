@@ -15,7 +15,7 @@
 //!                          lock; due: to the first in recvq; others wait: arm anew
 //! ```
 //!
-//! C1: Everything here is under the channel's lock. That a value is handed out is decided there, by `when` and the clock; a
+//! C1: Everything here is under the channel's lock, but for a select's first look at `when`, which only saves it the lock. That a value is handed out is decided there, by `when` and the clock; a
 //! firing is no more than a reason to look. One that was on its way while the timer was stopped or reset finds that.
 //!
 //! C2: `armed` means: in a heap, or a firing is on its way, which will look at all that waits. If somebody waits and the timer
@@ -47,7 +47,7 @@ use gort_scheduler::proc::timers::{arm, arm_parking, tell};
 use gort_scheduler::proc::{current, getg};
 #[cfg(not(loom))]
 use gort_scheduler::sched::Sched;
-use gort_scheduler::sync::atomic::Ordering;
+use gort_scheduler::sync::atomic::{AtomicU64, Ordering};
 use gort_scheduler::time::clock::Nanos;
 use gort_scheduler::time::{Firing, Kind, Timer};
 use std::cell::Cell;
@@ -63,7 +63,7 @@ pub(crate) struct TimerChan {
     timer: Timer,
     c: *const Hchan,
     /// From then on there is a value. [`Nanos::NEVER`] is for ever.
-    when: Cell<Nanos>,
+    when: AtomicU64,
     /// From one value to the next; 0 for a single one.
     period: Cell<u64>,
     /// A value is there or will come, be it in eternity.
@@ -81,7 +81,7 @@ impl TimerChan {
         TimerChan {
             timer: Timer::call(&KIND),
             c,
-            when: Cell::new(when),
+            when: AtomicU64::new(when.0),
             period: Cell::new(period),
             active: Cell::new(true),
             armed: Cell::new(false),
@@ -90,18 +90,36 @@ impl TimerChan {
         }
     }
 
+    fn when(&self) -> Nanos {
+        // Relaxed: read under the lock, or a hint (C1).
+        Nanos(self.when.load(Ordering::Relaxed))
+    }
+
+    fn set_when(&self, when: Nanos) {
+        self.when.store(when.0, Ordering::Relaxed);
+    }
+
+    /// Whether it makes sense to take the lock for a value (C1).
+    pub fn may_be_due(&self) -> bool {
+        let when = self.when();
+        when != Nanos::NEVER && when <= Nanos::now()
+    }
+
     /// Takes the value, if it is due, and goes on to the next time. Under the lock.
     fn take(&self) -> Option<Instant> {
-        let when = self.when.get();
+        let when = self.when();
         if !self.active.get() || when == Nanos::NEVER {
             return None;
         }
         let late = Nanos::of_instant(Instant::now()).0.checked_sub(when.0)?;
         match self.period.get() {
-            0 => self.active.set(false),
+            0 => {
+                self.active.set(false);
+                self.set_when(Nanos::NEVER);
+            }
             period => {
                 let next = (late / period + 1).checked_mul(period).and_then(|n| when.0.checked_add(n));
-                self.when.set(next.map_or(Nanos::NEVER, Nanos));
+                self.set_when(next.map_or(Nanos::NEVER, Nanos));
             }
         }
         Some(when.instant())
@@ -123,7 +141,7 @@ impl TimerChan {
     ///
     /// Under the lock.
     unsafe fn serve(&self, c: &Hchan) -> Option<*const Sudog> {
-        if !self.active.get() || self.when.get() > Nanos::of_instant(Instant::now()) {
+        if !self.active.get() || self.when() > Nanos::of_instant(Instant::now()) {
             return None;
         }
         // SAFETY: under the lock; dequeued, so its place is ours to fill (W3), and has room for what this channel gives.
@@ -143,7 +161,7 @@ impl TimerChan {
     /// Somebody waits: true if the timer must be armed for that (C2), and then the caller does so. Under the lock.
     fn arms(&self, c: &Hchan) -> bool {
         let arms =
-            !self.armed.get() && self.active.get() && self.when.get() != Nanos::NEVER && !c.recvq.is_empty();
+            !self.armed.get() && self.active.get() && self.when() != Nanos::NEVER && !c.recvq.is_empty();
         self.armed.set(self.armed.get() || arms);
         arms
     }
@@ -154,7 +172,7 @@ impl TimerChan {
     pub fn block(&self, gp: &'static G, c: &Hchan) {
         if self.arms(c) {
             // SAFETY: the timer is disarmed before the channel goes (C3).
-            let owed = unsafe { arm_parking(gp, self.sched(gp), &raw const self.timer, self.when.get()) };
+            let owed = unsafe { arm_parking(gp, self.sched(gp), &raw const self.timer, self.when()) };
             self.owes.set(owed);
         }
     }
@@ -196,7 +214,7 @@ impl TimerChan {
         c.lock.lock();
         let was = self.active.replace(setting.is_some());
         let (when, period) = setting.unwrap_or((Nanos::NEVER, 0));
-        self.when.set(when);
+        self.set_when(when);
         self.period.set(period);
         let served = if c.recvq.is_empty() { None } else { self.set_for_waiters(c) };
         let owed = self.take_debt();
@@ -219,7 +237,7 @@ impl TimerChan {
         if self.arms(c) {
             let gp = getg();
             // SAFETY: the timer is disarmed before the channel goes (C3).
-            let owed = unsafe { arm(gp, self.sched(gp), &raw const self.timer, self.when.get()) };
+            let owed = unsafe { arm(gp, self.sched(gp), &raw const self.timer, self.when()) };
             self.owes.set(owed);
         }
         served
@@ -277,7 +295,7 @@ unsafe fn fire(timer: *const Timer, firing: &mut Firing) {
         t.armed.set(false);
         let served = t.serve(hchan);
         if t.arms(hchan) {
-            firing.arm(timer, t.when.get());
+            firing.arm(timer, t.when());
         }
         hchan.lock.unlock();
         if let Some(sg) = served {
@@ -305,7 +323,7 @@ unsafe fn ended(timer: *const Timer) {
         if others {
             let sched = (t.fallback)();
             hchan.lock.lock();
-            let owed = if t.arms(hchan) { arm(getg(), sched, timer, t.when.get()) } else { None };
+            let owed = if t.arms(hchan) { arm(getg(), sched, timer, t.when()) } else { None };
             hchan.lock.unlock();
             tell(owed);
         }

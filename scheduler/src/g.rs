@@ -579,13 +579,19 @@ impl G {
     /// A random number below `n`. Called by the G itself.
     #[inline]
     pub fn cheaprand_below(&self, n: usize) -> usize {
+        (((self.cheaprand() >> 32) * n as u64) >> 32) as usize
+    }
+
+    /// A random number. Called by the G itself.
+    #[inline]
+    pub fn cheaprand(&self) -> u64 {
         // A Weyl sequence, started at the G's own address, through the finisher of splitmix64.
         let x = self.rng.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.rng.set(x);
         let mut z = x ^ crate::sync::salt(self);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((((z ^ (z >> 31)) >> 32) * n as u64) >> 32) as usize
+        z ^ (z >> 31)
     }
 
     /// Says that it will be readied or run soon.
