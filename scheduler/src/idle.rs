@@ -30,7 +30,8 @@
 //! changed a moment earlier, the M gave its P up as idle, saw work there, took the P again, and went in circles until
 //! whoever changed the limit was through.
 //!
-//! An M that sits out leaves step 4 to the others, if not all Ps are idle by then (`proc::crowd`).
+//! An M that sits out leaves step 4 to the others, if not all Ps are idle by then: the work that it leaves they look at, and no
+//! M more than those that work already (`proc::crowd`).
 //!
 //! The handshake is needed for work that nobody awake is bound to find: the global queue and expired timers. Work in a
 //! local queue is held by a P whose M is awake, or about to be woken; waking another M for it is a matter of speed (`proc::wake`).

@@ -55,10 +55,10 @@ pub struct Sched {
     pub(crate) refused: AtomicBool,
     /// One caller at a time changes the number of Ps.
     pub(crate) resizing: Gate<bool>,
-    /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
-    /// global queue, or to wake an M for it: it may have run and ended before they are through.
     /// When a P last sat out (`proc::crowd`).
     pub(crate) sat_out: AtomicU64,
+    /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
+    /// global queue, or to wake an M for it: it may have run and ended before they are through.
     pub(crate) visitors: CachePadded<AtomicU32>,
     /// Goroutines that began or ended without a P, beside the Ps' own counts: spawned by plain threads, say, or dropped
     /// before they ran.

@@ -1,7 +1,7 @@
 //! Where an M finds its next goroutine (Go's `findRunnable`): one function per source, in Go's order.
 //!
 //! 1. Timers, if it is time to look.
-//! 2. The global queue, every 61st time slice, and every other time that a slice was used up.
+//! 2. Nowhere, if the P sits out (`crowd`): its goroutines are left to others. Else the global queue, every 61st time slice, and every other time that a slice was used up.
 //! 3. Goroutines that run on this M only (`home`), in turns with the next.
 //! 4. `runnext`, then the local queue.
 //! 5. The global queue, a fair share of it.
@@ -197,12 +197,13 @@ fn global(sched: &'static Sched, pp: &'static P) -> Option<Found> {
 }
 
 fn share(sched: &'static Sched) -> usize {
-    (sched.globq.len() / sched.max_procs() + 1).min(FULL / 2)
+    let busy = sched.max_procs().saturating_sub(sched.idle.npidle() as usize).max(1);
+    (sched.globq.len() / busy + 1).min(FULL / 2)
 }
 
-/// A goroutine that yields to the tail of a short local queue would be back before those in the global queue were looked
-/// at, for 60 slices: this P's share of them goes before it.
-pub(super) fn global_before_yielder(sched: &'static Sched, pp: &'static P) {
+/// This P's share of the global queue, to the tail of a local one that is short. A goroutine that yields to it would else be back
+/// before those in the global queue were looked at, for 60 slices.
+pub(super) fn take_share(sched: &'static Sched, pp: &'static P) {
     if sched.globq.is_empty() {
         return;
     }
@@ -306,7 +307,8 @@ fn give_up_and_sleep(sched: &'static Sched, mp: &'static M, spinner: Option<Spin
 /// The same for a P that leaves its work to others (`crowd`, I1). The M does not spin.
 fn sit_out(sched: &'static Sched, mp: &'static M) {
     let untold = give_up(sched, mp);
-    let all_idle = sched.idle.npidle() as usize == sched.max_procs();
+    // More, if the limit has just been lowered.
+    let all_idle = sched.idle.npidle() as usize >= sched.max_procs();
     if all_idle && is_work(sched) {
         take_again_or_sleep(sched, mp, untold);
     } else {

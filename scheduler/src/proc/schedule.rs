@@ -1,6 +1,7 @@
 //! The life of an M in a scheduler: find a goroutine, run it, deal with why it stopped.
 
-use super::find_runnable::{Found, find_runnable, global_before_yielder};
+use super::crowd::Met;
+use super::find_runnable::{Found, find_runnable, take_share};
 use super::waiting::commit_park;
 use super::wake::{give_p, inject, put, start_new_m, stays};
 use super::{crowd, locked, newproc, shutdown, sysmon};
@@ -61,7 +62,9 @@ pub(super) fn acquirep(sched: &'static Sched, mp: &'static M, pp: &'static P) {
         let owned = pp.owned();
         pp.restart_window(owned);
         owned.timer_countdown = 0;
+        owned.sits_out = false;
     }
+    mp.met.set(Met::default());
     sysmon::p_is_busy(sched);
 }
 
@@ -105,7 +108,7 @@ fn execute(sched: &'static Sched, mp: &'static M, found: Found) {
             Switch::Yield => {
                 casgstatus(gp, Status::Running, Status::Runnable);
                 if let Some(pp) = mp.try_p() {
-                    global_before_yielder(sched, pp);
+                    take_share(sched, pp);
                 }
                 if !stays(gp, false) {
                     put(sched, mp.try_p(), gp, false);

@@ -31,6 +31,8 @@ use super::{os_yield, spin_hint};
 #[cfg(not(loom))]
 use crate::proc::crowd;
 #[cfg(not(loom))]
+use crate::stack;
+#[cfg(not(loom))]
 use crate::time::clock::Nanos;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
@@ -70,6 +72,10 @@ pub struct SpinLock {
     /// The [`moment`] at which the last contender came in. Written under the lock.
     #[cfg(not(loom))]
     since: AtomicU16,
+    /// Others than goroutines have waited for it: that goroutines wait there says nothing of their Ps (`crowd`). Written under the
+    /// lock.
+    #[cfg(not(loom))]
+    outsiders: std::sync::atomic::AtomicBool,
     #[cfg(loom)]
     shadow: loom::cell::UnsafeCell<()>,
     #[cfg(loom)]
@@ -80,7 +86,12 @@ impl SpinLock {
     /// An open lock.
     #[cfg(not(loom))]
     pub const fn new() -> SpinLock {
-        SpinLock { held: AtomicBool::new(false), patience: AtomicU8::new(FIRST), since: AtomicU16::new(0) }
+        SpinLock {
+            held: AtomicBool::new(false),
+            patience: AtomicU8::new(FIRST),
+            since: AtomicU16::new(0),
+            outsiders: std::sync::atomic::AtomicBool::new(false),
+        }
     }
 
     /// An open lock.
@@ -145,9 +156,15 @@ impl SpinLock {
         };
         let patience =
             if soon { (patience + 1).min(LONGEST) } else { patience.saturating_sub(1).max(SHORTEST) };
+        let me = stack::current_head();
+        let outsiders = self.outsiders.load(Ordering::Relaxed);
+        match me {
+            Some(gp) if !outsiders => crowd::met(gp, u64::from(came_in.wrapping_sub(began)) * MOMENT),
+            None if !outsiders => self.outsiders.store(true, Ordering::Relaxed),
+            _ => {}
+        }
         self.patience.store(patience, Ordering::Relaxed);
         self.since.store(came_in, Ordering::Relaxed);
-        crowd::met(u64::from(came_in.wrapping_sub(began)) * MOMENT);
     }
 
     #[inline]
