@@ -173,8 +173,6 @@ fn wake_for_backlog(sched: &'static Sched, pp: &'static P, waiting: usize) {
     // Some switches ago, which will do.
     // SAFETY: the caller holds the P.
     let now = || unsafe { pp.owned() }.window.0;
-    // What lies in the global queue has no other to run it.
-    let waiting = waiting + sched.globq.len();
     if waiting as u64 * pp.watched.estimate.nanos() >= WAKE_COST && !crowd::stays_together(pp, now) {
         wakep(sched);
     }
