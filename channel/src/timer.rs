@@ -15,8 +15,9 @@
 //!                          lock; due: to the first in recvq; others wait: arm anew
 //! ```
 //!
-//! C1: Everything here is under the channel's lock, but for a select's first look at `when`, which only saves it the lock. That a value is handed out is decided there, by `when` and the clock; a
-//! firing is no more than a reason to look. One that was on its way while the timer was stopped or reset finds that.
+//! C1: Everything here is under the channel's lock, but for a select's first look at `when`, which only saves it the lock. That
+//! a value is handed out is decided there, by `when` and the clock; a firing is no more than a reason to look. One that was on its
+//! way while the timer was stopped or reset finds that.
 //!
 //! C2: `armed` means: in a heap, or a firing is on its way, which will look at all that waits. If somebody waits and the timer
 //! has a time, it is armed. If nobody waits, it is in no heap: making, changing and dropping a timer costs no heap operation.

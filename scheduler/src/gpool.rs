@@ -3,10 +3,11 @@
 //!
 //! A P keeps some free Gs for itself; the rest are in one list of batches under a short lock. Both are arrays: who links the Gs
 //! to each other instead waits for each line of theirs that is in another processor's cache, one after the other, to find the
-//! next. Slabs form a list that only
-//! grows, so [`for_each`] needs no lock. Each slab is as large as all before it together, up to [`LARGEST`], and its Gs are
-//! made a few at a time: small allocations in great numbers would have the C library extend its heap page by page, under
-//! the lock of the address space, which the page faults of new stacks need as well.
+//! next.
+//!
+//! Slabs form a list that only grows, so [`for_each`] needs no lock. Each slab is as large as all before it together, up to
+//! [`LARGEST`], and its Gs are made a few at a time: small allocations in great numbers would have the C library extend its
+//! heap page by page, under the lock of the address space, which the page faults of new stacks need as well.
 
 use crate::g::G;
 use crate::sync::{Spinning, per_process};

@@ -16,8 +16,8 @@
 //!
 //! **How long others wait for it.** While a P sits out each of the others takes its share of the global queue along once in a window
 //! of its estimate, so that what was left counts as their backlog, and waits in their local queues for as long as anything there
-//! does: for a time slice, if those before it hand over to each other all the time. What stands still behind a goroutine that computes is stolen as ever, once sysmon has
-//! seen it. When contention gives way to tasks of some ten microseconds, which stand still for less, it takes until the estimate
+//! does: for a time slice, if those before it hand over to each other all the time. What stands still behind a goroutine that
+//! computes is stolen as ever, once sysmon has seen it. When contention gives way to tasks of some ten microseconds, which stand still for less, it takes until the estimate
 //! has seen them, a window; that was seen to cost 0.1 to 0.5 ms.
 //!
 //! I1: **Nothing is left behind.** Who sits out does not look at the global queue again, as who has no work does (`idle`, step 4): there
@@ -28,7 +28,7 @@
 //! **Rejected**: comparing what a P gets done beside others and alone (by what? Goroutines that are apart park more often for the same
 //! work, so that switches say nothing); a longer expected wait before anybody is woken (goroutines that share nothing would
 //! have to wait for it as well); counting the global queue as everybody's backlog (what was preempted lies there, and mutex_no_spin took
-//! 552 ns instead of 399); one mark for the whole scheduler (one busy channel would keep all others on their Ps); leaving what
+//! 562 ns instead of 424); one mark for the whole scheduler (one busy channel would keep all others on their Ps); leaving what
 //! a P leaves to the every 61st look at the global queue (beside two goroutines that hand over to each other, 200 that were left
 //! waited for up to a second).
 //!

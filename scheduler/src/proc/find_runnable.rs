@@ -1,7 +1,8 @@
 //! Where an M finds its next goroutine (Go's `findRunnable`): one function per source, in Go's order.
 //!
 //! 1. Timers, if it is time to look.
-//! 2. Nowhere, if the P sits out (`crowd`): its goroutines are left to others. Else the global queue, every 61st time slice, and every other time that a slice was used up.
+//! 2. Nowhere, if the P sits out (`crowd`): its goroutines are left to others. Else the global queue, every 61st time slice, and
+//!    every other time that a slice was used up.
 //! 3. Goroutines that run on this M only (`home`), in turns with the next.
 //! 4. `runnext`, then the local queue.
 //! 5. The global queue, a fair share of it.

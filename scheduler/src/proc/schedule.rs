@@ -205,8 +205,9 @@ fn run(sched: &'static Sched, mp: &'static M, gp: &'static G, inherit: bool) -> 
     }
 }
 
-/// Fetches what will be needed when those in the queue are run: of the second its stack, or what it begins with, of the third the G. Where many
-/// were woken at once these lines have long left the cache. (The first was the second when the one before this was run.)
+/// Fetches what will be needed when those in the queue are run: of the second its stack, or what it begins with, of the third the
+/// G. Where many were woken at once these lines have long left the cache. (The first was the second when the one before this was
+/// run.)
 #[inline]
 fn prefetch_next(pp: &'static P) {
     let Some(second) = pp.runq.peek(1) else { return };

@@ -6,8 +6,8 @@
 //!   one would not get one either.
 //! - A P whose goroutine has been in the same blocking call for a whole look: is taken if somebody needs it, that is, if
 //!   goroutines wait for it or no other P is free for what may come; after 10 ms in any case.
-//! - A P whose switch counter stood still between two looks while goroutines wait in its queue or the global one, with another P idle:
-//!   wakes a thief. This is what bounds the wait behind a goroutine that computes (`wake`).
+//! - A P whose switch counter stood still between two looks while goroutines wait in its queue or the global one, with another
+//!   P idle: wakes a thief. This is what bounds the wait behind a goroutine that computes (`wake`).
 //! - Timers that are due while every M is busy: fires them. Timers that are not due yet: has somebody keep the clock for them, if
 //!   nobody does. So that others may leave that to it, it says when it will look next ([`Sysmon::looks_before`]).
 //! - An M that could not be started, because the system gave no thread: looks whether one that there is should have been woken.
