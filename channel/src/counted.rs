@@ -93,8 +93,18 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
         self.c.map_or(0, |c| c.as_ptr() as usize)
     }
 
+    /// What does not wait and finds the channel full is told so before anything is called.
     #[inline]
     pub fn send(&self, v: T, wait: Wait) -> Result<(), (Sent, T)> {
+        if wait == Wait::No && self.hchan().is_some_and(|c| !c.refuses_sends() && c.full()) {
+            preempt_point();
+            return Err((Sent::Full, v));
+        }
+        self.send_any(v, wait)
+    }
+
+    #[inline]
+    fn send_any(&self, v: T, wait: Wait) -> Result<(), (Sent, T)> {
         let mut v = ManuallyDrop::new(v);
         let elem = (&raw mut v).cast::<u8>();
         let sent = match self.hchan() {
@@ -116,8 +126,20 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
         Err((sent, v))
     }
 
+    /// As for [`Counted::send`].
     #[inline]
     pub fn recv(&self, wait: Wait) -> Result<T, Received> {
+        if wait == Wait::No
+            && self.hchan().is_some_and(|c| c.empty() && c.timer().is_none() && !c.is_closed())
+        {
+            preempt_point();
+            return Err(Received::Empty);
+        }
+        self.recv_any(wait)
+    }
+
+    #[inline]
+    fn recv_any(&self, wait: Wait) -> Result<T, Received> {
         let mut place = MaybeUninit::<T>::uninit();
         let received = match self.hchan() {
             // SAFETY: the channel is one of T, and the place has room for one.
