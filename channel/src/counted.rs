@@ -98,10 +98,8 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
         let mut v = ManuallyDrop::new(v);
         let elem = (&raw mut v).cast::<u8>();
         let sent = match self.hchan() {
-            // What does not wait and finds the channel full calls nothing.
-            Some(c) if wait == Wait::No && !c.refuses_sends() && c.full() => Sent::Full,
             // SAFETY: the channel is one of T; the value is given away if it was sent, and taken back below if not.
-            Some(c) => unsafe { Self::chansend(c, elem, wait) },
+            Some(c) => unsafe { chansend::<T>(c, elem, wait) },
             None => {
                 wait_at_nil(wait, WaitReason::ChanSendNilChan);
                 if wait == Wait::No { Sent::Full } else { Sent::TimedOut }
@@ -122,12 +120,8 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
     pub fn recv(&self, wait: Wait) -> Result<T, Received> {
         let mut place = MaybeUninit::<T>::uninit();
         let received = match self.hchan() {
-            // As for a send.
-            Some(c) if wait == Wait::No && c.empty() && c.timer().is_none() && !c.is_closed() => {
-                Received::Empty
-            }
             // SAFETY: the channel is one of T, and the place has room for one.
-            Some(c) => unsafe { Self::chanrecv(c, place.as_mut_ptr().cast(), wait) },
+            Some(c) => unsafe { chanrecv::<T>(c, place.as_mut_ptr().cast(), wait) },
             None => {
                 wait_at_nil(wait, WaitReason::ChanReceiveNilChan);
                 if wait == Wait::No { Received::Empty } else { Received::TimedOut }
@@ -136,24 +130,6 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
         preempt_point();
         // SAFETY: received means that the place holds a value, which is ours.
         if received == Received::Received { Ok(unsafe { place.assume_init() }) } else { Err(received) }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`chansend`], of a channel of `T`.
-    #[inline(never)]
-    unsafe fn chansend(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
-        // SAFETY: the caller's promise.
-        unsafe { chansend(c, elem, size_of::<T>(), wait) }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`chanrecv`], of a channel of `T`.
-    #[inline(never)]
-    unsafe fn chanrecv(c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
-        // SAFETY: the caller's promise.
-        unsafe { chanrecv(c, elem, size_of::<T>(), wait) }
     }
 
     pub fn try_send(&self, v: T) -> Result<(), TrySendError<T>> {

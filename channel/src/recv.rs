@@ -29,14 +29,14 @@ pub enum Received {
     TimedOut,
 }
 
-/// Receives into `elem`, which has room for `size` bytes (the channel's `elemsize`, as a constant where it is known).
+/// Receives into `elem`, which has room for a `T`. Step 1, which calls nothing where there is no timer, and then the others.
 ///
 /// # Safety
 ///
 /// `elem` has room for an element of the channel's type, which is the caller's if the answer is `Received`.
 #[inline(always)]
-pub unsafe fn chanrecv(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Received {
-    // Step 1. "Empty, then not closed" was true at the first look; "closed, then empty" is true for ever.
+pub unsafe fn chanrecv<T>(c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
+    // "Empty, then not closed" was true at the first look; "closed, then empty" is true for ever.
     if c.empty() {
         if let Some(t) = c.timer() {
             // SAFETY: the caller's promise.
@@ -50,6 +50,18 @@ pub unsafe fn chanrecv(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Rec
             return Received::Empty;
         }
     }
+    // SAFETY: the caller's promise.
+    unsafe { recv_locked::<T>(c, elem, wait) }
+}
+
+/// Steps 2 to 5.
+///
+/// # Safety
+///
+/// As for [`chanrecv`].
+#[inline(never)]
+unsafe fn recv_locked<T>(c: &Hchan, elem: *mut u8, wait: Wait) -> Received {
+    let size = size_of::<T>();
     c.lock.lock();
     // SAFETY: under the lock; `elem` by the caller's promise.
     unsafe {

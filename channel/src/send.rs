@@ -32,17 +32,29 @@ pub enum Sent {
     Refused,
 }
 
-/// Sends the element at `elem`, of `size` bytes (the channel's `elemsize`, as a constant where it is known).
+/// Sends the element at `elem`, a `T`. Step 1, which calls nothing, and then the others.
 ///
 /// # Safety
 ///
 /// `elem` holds an element of the channel's type, which the caller gives away if the answer is `Sent`.
 #[inline(always)]
-pub unsafe fn chansend(c: &Hchan, elem: *mut u8, size: usize, wait: Wait) -> Sent {
-    // Step 1. One moment is enough: see `Hchan`.
+pub unsafe fn chansend<T>(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
+    // One moment is enough: see `Hchan`.
     if wait == Wait::No && !c.refuses_sends() && c.full() {
         return Sent::Full;
     }
+    // SAFETY: the caller's promise.
+    unsafe { send_locked::<T>(c, elem, wait) }
+}
+
+/// Steps 2 to 4.
+///
+/// # Safety
+///
+/// As for [`chansend`].
+#[inline(never)]
+unsafe fn send_locked<T>(c: &Hchan, elem: *mut u8, wait: Wait) -> Sent {
+    let size = size_of::<T>();
     c.lock.lock();
     if c.refuses_sends() {
         c.lock.unlock();
