@@ -156,12 +156,11 @@ impl SpinLock {
         };
         let patience =
             if soon { (patience + 1).min(LONGEST) } else { patience.saturating_sub(1).max(SHORTEST) };
-        let me = stack::current_head();
-        let outsiders = self.outsiders.load(Ordering::Relaxed);
-        match me {
-            Some(gp) if !outsiders => crowd::met(gp, u64::from(came_in.wrapping_sub(began)) * MOMENT),
-            None if !outsiders => self.outsiders.store(true, Ordering::Relaxed),
-            _ => {}
+        if !self.outsiders.load(Ordering::Relaxed) {
+            match stack::current_head() {
+                Some(gp) => crowd::met(gp, u64::from(came_in.wrapping_sub(began)) * MOMENT),
+                None => self.outsiders.store(true, Ordering::Relaxed),
+            }
         }
         self.patience.store(patience, Ordering::Relaxed);
         self.since.store(came_in, Ordering::Relaxed);
