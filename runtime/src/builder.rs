@@ -219,6 +219,8 @@ impl Runtime {
 
     /// Runs `f` as a main goroutine of this runtime and blocks until it is done. What it spawned may go on after.
     ///
+    /// `f` may borrow from the caller. It and its result are `Send`, as they are for [`run`](crate::run).
+    ///
     /// # Panics
     ///
     /// With f's panic; with `all goroutines are asleep - deadlock!` and the list of goroutines when nothing can ever wake `f`
@@ -231,10 +233,16 @@ impl Runtime {
     /// assert_eq!(n, 2);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    ///
+    /// ```compile_fail,E0277
+    /// let rt = gort::Runtime::builder().build().unwrap();
+    /// let counted = rt.run(|| std::rc::Rc::new(1)); // an `Rc` is not `Send`
+    /// ```
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
     where
-        F: FnOnce() -> T,
+        F: FnOnce() -> T + Send,
+        T: Send,
     {
         let me = getg();
         // Now, while there is nothing yet that the caller would have to wait for.
@@ -248,10 +256,8 @@ impl Runtime {
             run: running.number(),
             ..Options::default()
         };
-        // SAFETY: the caller is blocked until the goroutine has ended or will never run again (`deadlock`), so what `f` borrows outlives it, and its
-        // caller cannot touch meanwhile what is not Send: f, all that it owns, and its result are used by one
-        // thread at a time, with a hand-over before and after. What belongs to one OS thread by its nature is
-        // the user's business, as for every goroutine (docs/safety.md).
+        // SAFETY: the caller is blocked until the goroutine has ended or will never run again (`deadlock`), so what `f`
+        // borrows outlives it. F and T are Send.
         let main = unsafe { spawn_unchecked(me, self.sched, options, f) };
         match main.join_main() {
             Ok(value) => value,

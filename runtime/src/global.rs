@@ -78,9 +78,8 @@ fn from_env(var: impl Fn(&str) -> Option<String>, mut problem: impl FnMut(String
 /// As with Go's main, what `f` started may still be going on then; it goes on in the background until the process
 /// ends. `run` may be called again, and from several threads.
 ///
-/// `f` may borrow from the caller, and neither it nor its result is asked to be `Send`: the caller waits, so one thread at
-/// a time uses them. What belongs to one OS thread by its nature (a thread-local's reference or what was cloned from
-/// it, `stdout().lock()`) must stay out of both; docs/safety.md has the rule.
+/// `f` may borrow from the caller, who waits. It runs on another OS thread than the caller's, so it and its result are `Send`:
+/// what belongs to one thread (an `Rc` that a thread-local shares, `stdout().lock()`) goes neither in nor out.
 ///
 /// # Panics
 ///
@@ -97,10 +96,16 @@ fn from_env(var: impl Fn(&str) -> Option<String>, mut problem: impl FnMut(String
 /// });
 /// assert_eq!(n, 10);
 /// ```
+///
+/// ```compile_fail,E0277
+/// let counted = std::rc::Rc::new(1);
+/// gort::run(|| println!("{counted}")); // an `Rc` is not `Send`
+/// ```
 #[track_caller]
 pub fn run<F, T>(f: F) -> T
 where
-    F: FnOnce() -> T,
+    F: FnOnce() -> T + Send,
+    T: Send,
 {
     global().run(f)
 }

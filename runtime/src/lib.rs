@@ -7,6 +7,8 @@
 struct PhraseBook;
 
 mod block_on;
+#[cfg(doctest)]
+mod bounds;
 mod builder;
 pub mod context;
 mod global;

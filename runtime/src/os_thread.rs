@@ -52,8 +52,8 @@ pub fn lock_os_thread() -> OsThreadGuard {
     OsThreadGuard { owner: getg().id(), own: PhantomData }
 }
 
-/// The right to an OS thread of one's own. From [`lock_os_thread`]; dropping it on another goroutine, to which it can only come
-/// through [`run`](crate::run), does nothing.
+/// The right to an OS thread of one's own. From [`lock_os_thread`]. It is not `Send`; dropping it on another goroutine, to which
+/// it can only come through a thread-local, does nothing.
 pub struct OsThreadGuard {
     owner: GoroutineId,
     /// Not `Send`: it belongs to its goroutine.
@@ -100,8 +100,8 @@ pub fn no_suspend() -> NoSuspendGuard {
     NoSuspendGuard { owner: getg().id(), own: PhantomData }
 }
 
-/// While it lives its goroutine is not suspended. From [`no_suspend`]; dropping it on another goroutine, to which it can only
-/// come through [`run`](crate::run), does nothing.
+/// While it lives its goroutine is not suspended. From [`no_suspend`]. It is not `Send`; dropping it on another goroutine, to
+/// which it can only come through a thread-local, does nothing.
 pub struct NoSuspendGuard {
     owner: GoroutineId,
     /// Not `Send`: it belongs to its goroutine.

@@ -31,7 +31,7 @@ fn first_receives(from: Chan<i32>, to: Chan<i32>) {
 }
 
 /// Runs `main` at several numbers of Ps; what it panicked with. In a child.
-fn report_of(main: impl Fn()) -> Vec<String> {
+fn report_of(main: impl Fn() + Sync) -> Vec<String> {
     [1, 2, 64]
         .map(|procs| {
             let rt = Runtime::builder().max_procs(procs).build().unwrap();
@@ -42,7 +42,7 @@ fn report_of(main: impl Fn()) -> Vec<String> {
 }
 
 /// Says that `main` is reported, with the main goroutine in this state.
-fn is_reported(test: &str, state: &str, main: impl Fn()) -> Ended {
+fn is_reported(test: &str, state: &str, main: impl Fn() + Sync) -> Ended {
     in_child(test, &[], || {
         for report in report_of(&main) {
             assert!(report.starts_with(MESSAGE), "{report}");
@@ -53,7 +53,7 @@ fn is_reported(test: &str, state: &str, main: impl Fn()) -> Ended {
 }
 
 /// Says that `main` returns.
-fn returns(test: &str, main: impl Fn()) {
+fn returns(test: &str, main: impl Fn() + Sync) {
     in_child(test, &[], || {
         for procs in [1, 2, 64] {
             Runtime::builder().max_procs(procs).build().unwrap().run(&main);

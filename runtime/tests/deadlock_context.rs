@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Says that `main` is reported at several numbers of Ps, with the main goroutine in this state.
-fn is_reported(test: &str, state: &str, main: impl Fn()) {
+fn is_reported(test: &str, state: &str, main: impl Fn() + Sync) {
     in_child(test, &[], || {
         for procs in [1, 2, 64] {
             let rt = Runtime::builder().max_procs(procs).build().unwrap();

@@ -12,9 +12,8 @@ use common::{Ledger, Rng, SIZES, at_each_size, at_size, on_both};
 use gort::sync::WaitGroup;
 use gort::time::{Ticker, Timer, after, after_func, sleep, tick};
 use gort::{Chan, Receiver, chan, go, select};
-use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const NANO: Duration = Duration::from_nanos(1);
@@ -311,9 +310,9 @@ fn timer_modified_earlier() {
 
 #[test]
 fn adjust_timers() {
-    let seed = Cell::new(1);
+    let seed = AtomicU64::new(1);
     on_both(|| {
-        let mut rng = Rng(seed.replace(seed.get() + 1));
+        let mut rng = Rng(seed.fetch_add(1, SeqCst));
         let mut timers: Vec<_> = (0..100).map(|_| (0, None::<TimerFunc>)).collect();
         while !timers.is_empty() {
             let i = rng.below(timers.len());

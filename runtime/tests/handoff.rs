@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Runs `body` as [`at_each_size`] does, unless goroutines stay on their threads: then those that have started on a thread
 /// that is locked, or held by a goroutine that does not come back, wait for it, the main one of a test as well. That has
 /// tests of its own.
-fn at_each_size_if_free(body: impl Fn()) {
+fn at_each_size_if_free(body: impl Fn() + Sync) {
     if std::env::var("GORT_MIGRATE").as_deref() != Ok("0") {
         at_each_size(body);
     }
@@ -684,14 +684,19 @@ fn run_and_scope_do_not_leave_what_they_lent_where_suspending_is_forbidden() {
     });
 }
 
+/// Takes a guard to another goroutine, as a thread-local could that both of them use.
+struct Sent<G>(G);
+// SAFETY: a guard does nothing where it is not at home; that is what is tested.
+unsafe impl<G> Send for Sent<G> {}
+
 #[test]
 fn a_guard_does_nothing_on_a_goroutine_that_is_not_its_own() {
     at_each_size(|| {
         let mine = lock_os_thread();
         let home = thread::current().id();
         // Comes from another goroutine, and would undo this one's lock.
-        drop(gort::run(lock_os_thread));
-        drop(gort::run(gort::no_suspend));
+        drop(gort::run(|| Sent(lock_os_thread())));
+        drop(gort::run(|| Sent(gort::no_suspend())));
         for _ in 0..20 {
             gort::yield_now();
             assert_eq!(thread::current().id(), home);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Runs `body` at each number of Ps, on a runtime whose goroutines stay on their threads.
 #[track_caller]
-fn staying(body: impl Fn()) {
+fn staying(body: impl Fn() + Sync) {
     for procs in SIZES {
         let _watch = Watchdog::arm(&format!("migrate(false), {procs} Ps"));
         let rt = Runtime::builder().max_procs(procs).migrate(false).build().unwrap();

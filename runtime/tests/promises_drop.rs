@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Runs the body with a fresh ledger, on a plain thread and at each size, and waits until everything that it
 /// made is dropped: a detached goroutine may still be at it.
 #[track_caller]
-fn settled(body: impl Fn(&Ledger)) {
+fn settled(body: impl Fn(&Ledger) + Sync) {
     on_both(|| {
         let ledger = Ledger::default();
         body(&ledger);

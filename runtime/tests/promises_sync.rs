@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Rng, at_each_size, at_size, builder, eventually, on_both, panic_message, until_parked};
+use common::{
+    Rng, Watchdog, at_each_size, at_size, builder, eventually, on_both, panic_message, until_parked,
+};
 use gort::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, WaitGroup};
 use gort::{JoinHandle, chan, go, time, yield_now};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -767,8 +769,10 @@ fn those_who_were_abandoned_with_their_runtime_are_passed_over() {
         }
     });
     assert_eq!(abandoned.shutdown_timeout(Duration::ZERO), 4);
-    at_size(2, || {
-        let hs: Vec<_> = [(MUTEX, 0), (READ, 1), (WRITE, 2), (COND, 3)]
+    let _watch = Watchdog::arm("the waits after them");
+    let live = builder(2).build().unwrap();
+    let hs: Vec<_> = live.run(|| {
+        [(MUTEX, 0), (READ, 1), (WRITE, 2), (COND, 3)]
             .into_iter()
             .map(|(reason, which)| {
                 let pair = pair.clone();
@@ -779,11 +783,14 @@ fn those_who_were_abandoned_with_their_runtime_are_passed_over() {
                     _ => pair.1.wait(&mut Mutex::new(()).lock()),
                 })
             })
-            .collect();
-        drop((held, write));
+            .collect()
+    });
+    drop((held, write));
+    live.run(|| {
         assert!(pair.1.notify_one());
         join_all(hs);
         assert!(!pair.1.notify_one());
     });
+    assert_eq!(live.shutdown_timeout(Duration::from_secs(20)), 0, "goroutines are left");
     assert!(!pair.0.is_locked() && !pair.2.is_locked());
 }

@@ -23,7 +23,7 @@ fn above(ctx: &Context) -> Option<&Arc<Node>> {
 }
 
 /// Where there are timers.
-fn in_goroutine(f: impl Fn() + Send) {
+fn in_goroutine(f: impl Fn() + Sync) {
     for procs in [1, 4] {
         Runtime::builder().max_procs(procs).build().unwrap().run(&f);
     }

@@ -35,7 +35,7 @@ pub fn builder(procs: usize) -> RuntimeBuilder {
 /// Runs `body` as the main goroutine of a fresh runtime, once per size. A goroutine that is still there when the body
 /// has returned, and does not end within seconds, fails the test.
 #[track_caller]
-pub fn at_each_size(body: impl Fn()) {
+pub fn at_each_size(body: impl Fn() + Sync) {
     let site = Location::caller();
     for procs in SIZES {
         let _watch = Watchdog::arm(&format!("{site}, {procs} Ps"));
@@ -47,7 +47,7 @@ pub fn at_each_size(body: impl Fn()) {
 
 /// As [`at_each_size`] with one size, for bodies about a certain one.
 #[track_caller]
-pub fn at_size<T>(procs: usize, body: impl FnOnce() -> T) -> T {
+pub fn at_size<T: Send>(procs: usize, body: impl FnOnce() -> T + Send) -> T {
     let _watch = Watchdog::arm(&format!("{}, {procs} Ps", Location::caller()));
     let rt = builder(procs).build().expect("a runtime");
     let got = rt.run(body);
@@ -58,7 +58,7 @@ pub fn at_size<T>(procs: usize, body: impl FnOnce() -> T) -> T {
 /// Runs `body` on the calling plain thread, and then as a main goroutine at each size. On the plain thread what it
 /// spawns goes to the global runtime.
 #[track_caller]
-pub fn on_both(body: impl Fn()) {
+pub fn on_both(body: impl Fn() + Sync) {
     {
         let _watch = Watchdog::arm(&format!("{}, plain thread", Location::caller()));
         body();
