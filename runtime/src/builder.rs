@@ -1,5 +1,6 @@
 //! [`Runtime`]: a scheduler of one's own, beside the global one.
 
+use crate::global;
 use crate::go::{JoinHandle, spawn_unchecked, spawn_with};
 use crate::sigquit::{self, Watch};
 use gort_scheduler::config::{Config, Deadlock, Migration, PanicPolicy};
@@ -37,11 +38,31 @@ pub struct Runtime {
 }
 
 /// The settings of a [`Runtime`]. From [`Runtime::builder`].
+///
+/// What is not set has its default. For the global runtime ([`build_global`](Self::build_global)) it is first looked for in
+/// the environment:
+///
+/// | method | variable | values |
+/// | --- | --- | --- |
+/// | [`max_procs`](Self::max_procs) | `GORT_MAXPROCS` | a number from 1 to 4096 |
+/// | [`stack_size`](Self::stack_size) | `GORT_STACK_SIZE` | bytes, from 16384 to 1073741824 |
+/// | [`max_threads`](Self::max_threads) | `GORT_MAX_THREADS` | a number from 1 |
+/// | [`panic_policy`](Self::panic_policy) | `GORT_PANIC` | `contain`, `abort` |
+/// | [`deadlock`](Self::deadlock) | `GORT_DEADLOCK` | `panic`, `exit`, `ignore` |
+/// | [`migrate`](Self::migrate), [`migrate_always`](Self::migrate_always) | `GORT_MIGRATE` | `0`, `1`, `always` |
+/// | [`dump_on_sigquit`](Self::dump_on_sigquit) | `GORT_SIGQUIT` | `0`, `1` |
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RuntimeBuilder {
-    config: Config,
-    dump_on_sigquit: bool,
+    pub(crate) max_procs: Option<usize>,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) max_threads: Option<usize>,
+    pub(crate) panic_policy: Option<PanicPolicy>,
+    pub(crate) deadlock: Option<Deadlock>,
+    pub(crate) migration: Option<Migration>,
+    pub(crate) dump_on_sigquit: Option<bool>,
+    thread_name: Option<String>,
+    random_order: Option<u64>,
 }
 
 impl RuntimeBuilder {
@@ -51,7 +72,7 @@ impl RuntimeBuilder {
     /// assert!(gort::Runtime::builder().max_procs(0).build().is_err());
     /// ```
     pub fn max_procs(mut self, n: usize) -> RuntimeBuilder {
-        self.config.max_procs = n;
+        self.max_procs = Some(n);
         self
     }
 
@@ -62,7 +83,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
-        self.config.stack_size = bytes;
+        self.stack_size = Some(bytes);
         self
     }
 
@@ -73,7 +94,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn thread_name(mut self, name: impl Into<String>) -> RuntimeBuilder {
-        self.config.thread_name = name.into();
+        self.thread_name = Some(name.into());
         self
     }
 
@@ -84,7 +105,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn panic_policy(mut self, policy: PanicPolicy) -> RuntimeBuilder {
-        self.config.panic_policy = policy;
+        self.panic_policy = Some(policy);
         self
     }
 
@@ -104,7 +125,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn migrate(mut self, yes: bool) -> RuntimeBuilder {
-        self.config.migration = if yes { Migration::Free } else { Migration::Never };
+        self.migration = Some(if yes { Migration::Free } else { Migration::Never });
         self
     }
 
@@ -115,7 +136,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn deadlock(mut self, policy: Deadlock) -> RuntimeBuilder {
-        self.config.deadlock = policy;
+        self.deadlock = Some(policy);
         self
     }
 
@@ -129,7 +150,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn max_threads(mut self, n: usize) -> RuntimeBuilder {
-        self.config.max_threads = n;
+        self.max_threads = Some(n);
         self
     }
 
@@ -148,7 +169,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn migrate_always(mut self) -> RuntimeBuilder {
-        self.config.migration = Migration::Always;
+        self.migration = Some(Migration::Always);
         self
     }
 
@@ -160,7 +181,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn random_order(mut self, seed: u64) -> RuntimeBuilder {
-        self.config.random_order = Some(seed);
+        self.random_order = Some(seed);
         self
     }
 
@@ -175,7 +196,7 @@ impl RuntimeBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn dump_on_sigquit(mut self, yes: bool) -> RuntimeBuilder {
-        self.dump_on_sigquit = yes;
+        self.dump_on_sigquit = Some(yes);
         self
     }
 
@@ -191,10 +212,63 @@ impl RuntimeBuilder {
     /// assert!(err.to_string().contains("stack size of 1 bytes"));
     /// ```
     pub fn build(self) -> io::Result<Runtime> {
-        let invalid = |e| io::Error::new(io::ErrorKind::InvalidInput, e);
-        self.config.check().map_err(invalid)?;
-        let watch = if self.dump_on_sigquit { Some(sigquit::watch()?) } else { None };
-        Sched::start(self.config).map(|sched| Runtime { sched, watch }).map_err(invalid)
+        let config = self.config()?;
+        let watch = self.watch()?;
+        Ok(Runtime::start(config, watch))
+    }
+
+    /// Makes these the settings of the global runtime, the one that [`run`](crate::run) and [`go`](crate::go()) use, and starts
+    /// it. Without this call it is started at its first use.
+    ///
+    /// What the builder says holds, whatever the environment says: the program knows what it needs. What the builder leaves open
+    /// is the operator's: the variable, if there is one, else the default. So a program that would rather have the operator
+    /// decide sets nothing.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if the global runtime has been started, by another call or by its first use: it stays as it is. Else as
+    /// [`build`](Self::build). A variable that cannot be used is no error: it is named on stderr, and the default is used.
+    ///
+    /// ```
+    /// gort::Runtime::builder().max_procs(2).build_global()?;
+    /// assert_eq!(gort::run(gort::max_procs), 2);
+    ///
+    /// let again = gort::Runtime::builder().max_procs(4).build_global();
+    /// assert_eq!(again.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn build_global(self) -> io::Result<()> {
+        global::build(self)
+    }
+
+    /// The scheduler's settings.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` naming the setting that is out of range.
+    pub(crate) fn config(&self) -> io::Result<Config> {
+        let default = Config::default();
+        let config = Config {
+            max_procs: self.max_procs.unwrap_or(default.max_procs),
+            stack_size: self.stack_size.unwrap_or(default.stack_size),
+            thread_name: self.thread_name.clone().unwrap_or(default.thread_name),
+            panic_policy: self.panic_policy.unwrap_or(default.panic_policy),
+            deadlock: self.deadlock.unwrap_or(default.deadlock),
+            migration: self.migration.unwrap_or(default.migration),
+            max_threads: self.max_threads.unwrap_or(default.max_threads),
+            random_order: self.random_order,
+        };
+        config.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        Ok(config)
+    }
+
+    /// The runtime's part in [`dump_on_sigquit`](Self::dump_on_sigquit).
+    ///
+    /// # Errors
+    ///
+    /// When there is no pipe or no thread to be had.
+    pub(crate) fn watch(&self) -> io::Result<Option<Watch>> {
+        self.dump_on_sigquit.unwrap_or(false).then(sigquit::watch).transpose()
     }
 }
 
@@ -209,8 +283,10 @@ impl Runtime {
         RuntimeBuilder::default()
     }
 
-    pub(crate) fn over(sched: &'static Sched) -> Runtime {
-        Runtime { sched, watch: None }
+    /// Starts one with settings that have been checked.
+    pub(crate) fn start(config: Config, watch: Option<Watch>) -> Runtime {
+        let sched = Sched::start(config).expect("the settings have been checked");
+        Runtime { sched, watch }
     }
 
     pub(crate) fn sched(&self) -> &'static Sched {

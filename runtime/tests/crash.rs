@@ -5,11 +5,13 @@ mod common;
 
 use common::child::in_child;
 use common::{dig_here, message, panic_message};
-use gort::{PanicPolicy, Runtime, chan, channel, go, max_procs, scope, select, yield_now};
+use gort::{Deadlock, PanicPolicy, Runtime, chan, channel, go, max_procs, scope, select, yield_now};
 use std::env;
+use std::io::ErrorKind;
 use std::panic::catch_unwind;
 use std::process::exit;
 use std::thread;
+use std::time::Duration;
 
 // -- Panics --
 
@@ -209,6 +211,152 @@ fn an_unusable_gort_stack_size_is_reported_and_the_default_used() {
         let ended = ended.with_status(0);
         assert!(ended.line("GORT_STACK_SIZE").contains(value), "{}", ended.text);
     }
+}
+
+/// Runs a panic in a goroutine that nobody joins, under the global runtime.
+fn a_panic_of_nobody() {
+    gort::run(|| {
+        let (tx, rx) = channel::<()>(0);
+        drop(go!(name = "nobody's", {
+            let _tx = &tx;
+            panic!("nobody joins this");
+        }));
+        rx.recv();
+        common::eventually("it has ended", || gort::num_goroutines() == 1);
+        eprintln!("it went on");
+    });
+}
+
+#[test]
+fn gort_panic_abort_makes_a_panic_fatal() {
+    let test = "gort_panic_abort_makes_a_panic_fatal";
+    for (value, status) in [("abort", 2), ("contain", 0), ("", 0), ("ABORT", 0)] {
+        let ended = in_child(test, &[("GORT_PANIC", value)], a_panic_of_nobody);
+        let went_on = usize::from(status == 0);
+        let ended = ended.with_status(status).says(1, "nobody joins this").says(went_on, "it went on");
+        ended.says(usize::from(value == "ABORT"), "GORT_PANIC=\"ABORT\" is not `contain` or `abort`");
+    }
+}
+
+#[test]
+fn gort_deadlock_chooses_what_a_deadlock_does() {
+    let test = "gort_deadlock_chooses_what_a_deadlock_does";
+    for (value, status) in [("panic", 7), ("exit", 2), ("", 7), ("2", 7)] {
+        let ended = in_child(test, &[("GORT_DEADLOCK", value), ("GORT_OTHER_THREADS", "idle")], || {
+            let said = panic_message(|| gort::run(|| chan::<()>(0).recv()));
+            assert!(said.starts_with("all goroutines are asleep - deadlock!"), "{said}");
+            exit(7)
+        });
+        let ended = ended.with_status(status);
+        ended.says(usize::from(value == "2"), "GORT_DEADLOCK=\"2\" is not `panic`, `exit` or `ignore`");
+    }
+}
+
+#[test]
+fn gort_max_threads_bounds_the_threads() {
+    let ended = in_child(
+        "gort_max_threads_bounds_the_threads",
+        &[("GORT_MAX_THREADS", "6"), ("GORT_MAXPROCS", "2")],
+        || {
+            gort::run(|| {
+                let all: Vec<_> = (0..20)
+                    .map(|_| go!(|| gort::blocking(|| thread::sleep(Duration::from_secs(600)))))
+                    .collect();
+                all.into_iter().for_each(|h| h.join().unwrap());
+            });
+        },
+    );
+    let ended = ended.with_status(2);
+    assert!(ended.line("fatal error: ").contains('6'), "{}", ended.excerpt());
+}
+
+#[test]
+fn with_gort_sigquit_the_process_goes_on() {
+    let ended = in_child("with_gort_sigquit_the_process_goes_on", &[("GORT_SIGQUIT", "1")], || {
+        gort::run(|| {
+            let hold = chan::<()>(0);
+            let waits = hold.clone();
+            let h = go!(name = "the waiter", move || waits.recv());
+            common::until_parked(&h, "chan receive");
+            // SAFETY: sends a signal. Without a handler it would end the process.
+            assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGQUIT) }, 0);
+            hold.close();
+            h.join().unwrap();
+        });
+    });
+    ended.with_status(0);
+}
+
+#[test]
+fn variables_of_the_whole_process_that_are_unusable_are_named() {
+    for name in ["GORT_MEMBARRIER", "GORT_STACK_GUARD", "GORT_TLS_WARN"] {
+        let test = "variables_of_the_whole_process_that_are_unusable_are_named";
+        let ended = in_child(test, &[(name, "perhaps")], || gort::run(yield_now));
+        let ended = ended.with_status(0);
+        assert!(ended.line(name).contains("\"perhaps\" is not"), "{}", ended.text);
+    }
+}
+
+#[test]
+fn the_global_runtime_is_built_once() {
+    let ended = in_child("the_global_runtime_is_built_once", &[("GORT_MAXPROCS", "5")], || {
+        let builder = || Runtime::builder().max_procs(3).panic_policy(PanicPolicy::Abort);
+        // What is refused leaves nothing behind.
+        let bad = Runtime::builder().max_procs(0).build_global().unwrap_err();
+        assert_eq!(bad.kind(), ErrorKind::InvalidInput);
+        builder().build_global().unwrap();
+        assert_eq!((max_procs(), gort::run(max_procs)), (3, 3));
+        let again = builder().build_global().unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        assert!(again.to_string().contains("runs already"), "{again}");
+        gort::run(|| assert!(builder().build_global().is_err()));
+        // The other settings hold as well.
+        let h = go!(|| panic!("the last words"));
+        let _: thread::Result<()> = h.join();
+    });
+    ended.with_status(2).says(1, "the last words").says(0, "GORT_MAXPROCS");
+}
+
+#[test]
+fn the_global_runtime_cannot_be_built_once_it_is_used() {
+    let ended = in_child("the_global_runtime_cannot_be_built_once_it_is_used", &[], || {
+        go!(|| ()).join().unwrap();
+        let late = Runtime::builder().max_procs(3).build_global().unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::AlreadyExists);
+    });
+    ended.with_status(0);
+}
+
+#[test]
+fn of_callers_that_build_the_global_runtime_one_succeeds() {
+    let ended = in_child("of_callers_that_build_the_global_runtime_one_succeeds", &[], || {
+        let build = |n| move || Runtime::builder().max_procs(n).build_global().ok().map(|()| n);
+        let all: Vec<_> = (1..=16).map(|n| thread::spawn(build(n))).collect();
+        let built: Vec<usize> = all.into_iter().filter_map(|h| h.join().unwrap()).collect();
+        assert_eq!(built, [max_procs()]);
+    });
+    ended.with_status(0);
+}
+
+#[test]
+fn what_the_builder_says_holds_and_the_rest_is_the_operators() {
+    const ALL: [(&str, &str); 4] = [
+        ("GORT_MAXPROCS", "5"),
+        ("GORT_PANIC", "abort"),
+        ("GORT_DEADLOCK", "nonsense"),
+        ("GORT_STACK_SIZE", "1048576"),
+    ];
+    let test = "what_the_builder_says_holds_and_the_rest_is_the_operators";
+    let ended = in_child(test, &ALL, || {
+        let builder = Runtime::builder().panic_policy(PanicPolicy::Contain).deadlock(Deadlock::Ignore);
+        builder.build_global().unwrap();
+        assert_eq!(max_procs(), 5);
+        assert!(go!(|| dig_here(1 << 20)).join().unwrap() > 0);
+        a_panic_of_nobody();
+        // A runtime of its own has nothing of the environment.
+        assert_eq!(Runtime::builder().build().unwrap().run(max_procs), default_procs());
+    });
+    ended.with_status(0).says(1, "it went on").says(0, "GORT_");
 }
 
 // -- Ends --

@@ -25,6 +25,8 @@ compile_error!("gort runs on Linux on x86_64 and aarch64");
 pub mod config;
 pub mod doze;
 #[cfg(not(loom))]
+mod env;
+#[cfg(not(loom))]
 mod fork;
 pub mod g;
 pub mod gate;

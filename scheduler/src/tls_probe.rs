@@ -11,6 +11,7 @@
 //! Both threads live on while it lasts, so a stale address is that of a living variable.
 
 use crate::config::{Config, Migration};
+use crate::env;
 use crate::stack::coro::Slot;
 use crate::throw::report;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
@@ -40,7 +41,7 @@ impl Probe {
         // In a model all threads are one.
         let wanted =
             !cfg!(shuttle) && config.migration != Migration::Never && !DONE.swap(true, Ordering::Relaxed);
-        if !wanted || std::env::var_os("GORT_TLS_WARN").is_some_and(|v| v == "0") {
+        if !wanted || env::choice("GORT_TLS_WARN", &[("0", false), ("1", true)]) == Some(false) {
             return None;
         }
         // Without a stack for it, that will be reported by others.

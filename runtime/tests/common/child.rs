@@ -35,7 +35,17 @@ pub fn in_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()) -> Ended
     }
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
-    command.env_remove("GORT_MAXPROCS").env_remove("GORT_STACK_SIZE").env_remove("GORT_STACK_GUARD");
+    for name in [
+        "GORT_MAXPROCS",
+        "GORT_STACK_SIZE",
+        "GORT_STACK_GUARD",
+        "GORT_MAX_THREADS",
+        "GORT_PANIC",
+        "GORT_DEADLOCK",
+        "GORT_SIGQUIT",
+    ] {
+        command.env_remove(name);
+    }
     command.env("RUST_BACKTRACE", "0").env(CHILD, test).envs(vars.iter().copied());
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();

@@ -16,6 +16,7 @@
 //! reads as a leak.
 
 use super::class::GUARD;
+use crate::env;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -56,8 +57,8 @@ pub fn guards() -> Guards {
         2 => return Guards::Protect,
         _ => {}
     }
-    let forced = std::env::var_os("GORT_STACK_GUARD").is_some_and(|v| v == "mprotect");
-    let kind = if !forced && can_advise() { Guards::Advise } else { Guards::Protect };
+    let forced = env::choice("GORT_STACK_GUARD", &[("mprotect", Guards::Protect)]);
+    let kind = forced.unwrap_or_else(|| if can_advise() { Guards::Advise } else { Guards::Protect });
     GUARDS.store(kind as u8, Ordering::Relaxed);
     kind
 }

@@ -34,7 +34,7 @@ mod real {
     pub fn prepare() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            let wanted = std::env::var_os("GORT_MEMBARRIER").is_none_or(|v| v != "0");
+            let wanted = crate::env::choice("GORT_MEMBARRIER", &[("0", false), ("1", true)]) != Some(false);
             let works =
                 wanted && membarrier(CMD_REGISTER_PRIVATE_EXPEDITED) && membarrier(CMD_PRIVATE_EXPEDITED);
             REGISTERED.store(works, Ordering::Relaxed);
