@@ -2,7 +2,8 @@
 //!
 //! An arm owns the value to be sent, or the place for what is received, until the select is over, and then gives the
 //! outcome out. What was not taken out is dropped with the arm: a received value that nobody asks for, and the value
-//! of a send that was not chosen.
+//! of a send that was not chosen. An arm that sends *from a place* borrows the place instead ([`FromArm`]), and leaves
+//! what is in it alone unless it is chosen.
 
 use crate::error::{SendError, TryRecvError, TrySendError};
 use crate::handle::{Chan, Inner, Receiver, Sender, send_on_closed};
@@ -13,6 +14,7 @@ use gort_scheduler::proc::preempt_point;
 use std::any::type_name;
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr;
 
 mod sealed {
     /// Keeps the operand traits to our own types, on which the arms' soundness rests.
@@ -164,6 +166,19 @@ pub struct SendArm<'a, T> {
     outcome: Outcome,
 }
 
+/// An arm that sends what is in a place, and takes it out only if it is chosen. While the place is empty the arm is as
+/// good as one on a nil channel.
+///
+/// F1: From the moment at which a receiver has the value to [`Arm::done`], the bits of the value are still in the place.
+/// Nothing looks there meanwhile, because the arm has the only reference, and nothing unwinds.
+pub struct FromArm<'a, T> {
+    c: Option<&'a Hchan>,
+    place: &'a mut Option<T>,
+    panics: bool,
+    /// It was chosen: whether the value is gone, or the channel closed.
+    outcome: Outcome,
+}
+
 /// Makes the arm of `recv(operand)`.
 #[inline]
 pub fn recv_arm<R: RecvOperand + ?Sized>(operand: &R) -> RecvArm<'_, R::Item> {
@@ -174,6 +189,15 @@ pub fn recv_arm<R: RecvOperand + ?Sized>(operand: &R) -> RecvArm<'_, R::Item> {
 #[inline]
 pub fn send_arm<S: SendOperand + ?Sized>(operand: &S, value: S::Item) -> SendArm<'_, S::Item> {
     SendArm { c: operand.hchan(), value: ManuallyDrop::new(value), panics: S::PANICS, outcome: Outcome::Open }
+}
+
+/// Makes the arm of `send(operand, from place)`.
+#[inline]
+pub fn from_arm<'a, S: SendOperand + ?Sized>(
+    operand: &'a S,
+    place: &'a mut Option<S::Item>,
+) -> FromArm<'a, S::Item> {
+    FromArm { c: operand.hchan(), place, panics: S::PANICS, outcome: Outcome::Open }
 }
 
 /// An arm of any type, as the select sees it.
@@ -210,6 +234,29 @@ impl<T> Arm for SendArm<'_, T> {
     #[inline]
     fn done(&mut self, success: bool) {
         self.outcome = if success { Outcome::Moved } else { Outcome::Closed };
+    }
+}
+
+impl<T> Arm for FromArm<'_, T> {
+    #[inline]
+    fn scase(&mut self) -> Scase<'_> {
+        debug_assert_eq!(self.outcome, Outcome::Open);
+        let (c, elem) = match self.place.as_mut() {
+            Some(value) => (self.c, ptr::from_mut(value)),
+            None => (None, ptr::null_mut()),
+        };
+        // SAFETY: as above; if there is a channel, the value is there.
+        unsafe { Scase::new(c, elem.cast(), Dir::Send) }
+    }
+    #[inline]
+    fn done(&mut self, success: bool) {
+        if success {
+            // The value has been moved out, bit by bit (F1).
+            std::mem::forget(self.place.take());
+            self.outcome = Outcome::Moved;
+        } else {
+            self.outcome = Outcome::Closed;
+        }
     }
 }
 
@@ -278,6 +325,35 @@ impl<T> Drop for SendArm<'_, T> {
     }
 }
 
+impl<T> FromArm<'_, T> {
+    /// How the send went, if this arm was chosen. The arm is open again.
+    #[inline]
+    pub fn sent(&mut self) -> Option<Result<(), SendError<T>>> {
+        match std::mem::replace(&mut self.outcome, Outcome::Open) {
+            Outcome::Open => None,
+            Outcome::Moved => Some(Ok(())),
+            Outcome::Closed => Some(self.place.take().map_or(Ok(()), |v| Err(SendError(v)))),
+        }
+    }
+
+    /// [`FromArm::sent`] for an arm that does not ask for the result.
+    ///
+    /// # Panics
+    ///
+    /// `send on closed channel`, on a [`Chan`].
+    #[inline]
+    #[track_caller]
+    pub fn sent_or_panic(&mut self) -> Option<()> {
+        let panics = self.panics;
+        self.sent().map(|result| error_is_a_panic(result, panics))
+    }
+
+    /// The value, if it was not sent.
+    pub fn unsent(&mut self) -> Option<T> {
+        self.place.take()
+    }
+}
+
 impl<T> fmt::Debug for RecvArm<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecvArm<{}>", type_name::<T>())
@@ -287,6 +363,12 @@ impl<T> fmt::Debug for RecvArm<'_, T> {
 impl<T> fmt::Debug for SendArm<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SendArm<{}>", type_name::<T>())
+    }
+}
+
+impl<T> fmt::Debug for FromArm<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FromArm<{}>", type_name::<T>())
     }
 }
 
@@ -301,11 +383,13 @@ pub fn select_arms<const N: usize>(
         let cases = arms.each_mut().map(|arm| arm.scase());
         select_array(&cases, if default { Wait::No } else { Wait::Forever }, order)
     };
-    preempt_point();
-    done.map(|done| {
+    // At once, so that no arm holds the bits of a value that is gone (F1).
+    let chosen = done.map(|done| {
         arms[done.index].done(done.success);
         done.index
-    })
+    });
+    preempt_point();
+    chosen
 }
 
 /// `select!` with one arm, which receives, and no default.

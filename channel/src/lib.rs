@@ -33,7 +33,7 @@ pub use select_dyn::{Select, Selected};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::arm::{
-        Arm, recv_arm, recv_one, select_arms, send_arm, send_one, try_recv_one, try_send_one,
+        Arm, from_arm, recv_arm, recv_one, select_arms, send_arm, send_one, try_recv_one, try_send_one,
     };
     pub use crate::select::Order;
 

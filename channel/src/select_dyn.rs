@@ -1,6 +1,6 @@
 //! [`Select`]: a select whose arms are known at run time only (Go's `reflect.Select`).
 
-use crate::arm::{Arm, RecvArm, RecvOperand, SendArm, SendOperand, recv_arm, send_arm};
+use crate::arm::{Arm, FromArm, RecvArm, RecvOperand, SendArm, SendOperand, from_arm, recv_arm, send_arm};
 use crate::error::SendError;
 use crate::park::Wait;
 use crate::select::{Order, select_slice};
@@ -67,7 +67,25 @@ impl<T: 'static> DynArm for SendArm<'_, T> {
     }
 }
 
+impl<T: 'static> DynArm for FromArm<'_, T> {
+    fn take_outcome(&mut self) -> Box<dyn Any> {
+        Box::new(self.sent().unwrap_or(Ok(())))
+    }
+    fn take_unsent(&mut self) -> Option<Box<dyn Any>> {
+        self.unsent().map(|v| Box::new(v) as Box<dyn Any>)
+    }
+    fn carries(&self) -> Carries {
+        Carries::of::<T>()
+    }
+    fn sends(&self) -> bool {
+        true
+    }
+}
+
 /// A select whose arms are added one by one (Go's `reflect.Select`).
+///
+/// The value of an arm that was not chosen stays in the `Select`, and is dropped with it unless [`unsent`](Select::unsent)
+/// takes it out; what is sent [from a place](Select::send_from) stays in the place.
 ///
 /// It may be used again: an arm that receives then receives again; one whose value was sent never is ready again.
 ///
@@ -131,6 +149,25 @@ impl<'a> Select<'a> {
         self.add(send_arm(tx, v))
     }
 
+    /// Adds an arm that sends the value in a place; its index. The value is taken out only if the arm is chosen, and the
+    /// arm is never ready while the place is empty.
+    ///
+    /// ```
+    /// let (full, ch) = (gort::chan(0), gort::chan(1));
+    /// let (mut a, mut b) = (Some(5), Some(6));
+    /// let mut select = gort::Select::new();
+    /// select.send_from(&full, &mut a);
+    /// let i = select.send_from(&ch, &mut b);
+    /// assert_eq!(select.select().index(), i);
+    /// assert_eq!((a, b, ch.recv()), (Some(5), None, Some(6)));
+    /// ```
+    pub fn send_from<S: SendOperand + ?Sized>(&mut self, tx: &'a S, place: &'a mut Option<S::Item>) -> usize
+    where
+        S::Item: 'static,
+    {
+        self.add(from_arm(tx, place))
+    }
+
     /// Blocks until one arm can go on, and does it; of several, one at random. Without arms, or with nil channels
     /// only, it blocks for ever.
     ///
@@ -189,8 +226,8 @@ impl<'a> Select<'a> {
             let cases: Vec<_> = self.arms.iter_mut().map(|arm| arm.scase()).collect();
             select_slice(&cases, wait, Order::Random)
         };
-        preempt_point();
-        done.map(|done| {
+        // At once, as in `select_arms`.
+        let selected = done.map(|done| {
             let arm = &mut self.arms[done.index];
             arm.done(done.success);
             Selected {
@@ -199,7 +236,9 @@ impl<'a> Select<'a> {
                 carries: arm.carries(),
                 outcome: Cell::new(Some(arm.take_outcome())),
             }
-        })
+        });
+        preempt_point();
+        selected
     }
 
     /// The value of a send arm, if it was not sent. The arm is never ready after that.

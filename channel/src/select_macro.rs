@@ -8,7 +8,7 @@
 //! | none, no default | a wait for ever |
 //! | none, default | the default's body |
 //! | one | the operation itself, or with default its `try_` form |
-//! | more | the general select |
+//! | more, or one that sends from a place | the general select |
 //!
 //! The general form evaluates all operands and values in source order in the head of a `match`, which keeps what is
 //! temporary in them alive until the select is over and no longer; moves the outcomes out; and only then runs the
@@ -17,19 +17,25 @@
 
 /// Waits for several channel operations at once and does one of them (Go's `select`).
 ///
+/// **What happens to a value**: `send(ch, value)` moves the value into the select, and if another arm is chosen, the value is
+/// *dropped*. `send(ch, from place)` takes it out of `place`, an `Option<T>`, only if this arm is chosen; so this is the form
+/// for a value that must not be lost.
+///
 /// ```text
 /// select! {
 ///     recv(rx) -> v => expr,             // v: Option<T>; any irrefutable pattern
 ///     send(ch, value) => expr,           // a closed Chan panics; on a Sender the error is dropped
-///     send(tx, value) -> res => expr,    // res: Result<(), SendError<T>>
+///     send(tx, value) -> res => expr,    // res: Result<(), SendError<T>>, with the value in the error
+///     send(ch, from place) => expr,      // place: a variable or field of type Option<T>; also with -> res
 ///     default => expr,                   // at most one, anywhere: what to do instead of waiting
 /// }
 /// ```
 ///
 /// All channel operands and values are evaluated once, in source order, also those of arms that are not chosen. A
-/// channel operand that is a variable or a field is borrowed, and an arm may assign to it. Of several arms that are
-/// ready one is chosen uniformly at random. Nil channels are never ready; without arms, or with nil channels only and
-/// no `default`, the select blocks for ever. The whole is an expression. Up to 32 arms.
+/// channel operand that is a variable or a field is borrowed, and an arm may assign to it, as to a place. Of several arms that
+/// are ready one is chosen uniformly at random. Nil channels are never ready, nor is an arm that sends from a place while
+/// that is `None`; without arms, or with such arms only and no `default`, the select blocks for ever. The whole is an
+/// expression. Up to 32 arms.
 ///
 /// ```
 /// use gort::{chan, go, select};
@@ -48,6 +54,34 @@
 ///     }
 /// }
 /// assert_eq!(sum, 3);
+/// ```
+///
+/// Go's `case out <- queue[0]:`, with an `out` that is nil while the queue is empty:
+///
+/// ```
+/// use gort::{Chan, select};
+///
+/// /// Passes on what comes in, however slowly it is fetched.
+/// fn unbounded(mut input: Chan<u32>, out: Chan<u32>) {
+///     let (mut queue, mut next) = (std::collections::VecDeque::new(), None);
+///     while !input.is_nil() || next.is_some() {
+///         select! {
+///             recv(input) -> v => match v {
+///                 Some(v) => queue.push_back(v),
+///                 None => input = Chan::nil(),
+///             },
+///             send(out, from next) => {}
+///         }
+///         next = next.or_else(|| queue.pop_front());
+///     }
+///     out.close();
+/// }
+///
+/// let (input, out) = (gort::chan(0), gort::chan(0));
+/// gort::go!(unbounded(input.clone(), out.clone()));
+/// (0..100).for_each(|i| input.send(i));
+/// input.close();
+/// assert!(out.iter().eq(0..100));
 /// ```
 #[macro_export]
 macro_rules! select {
@@ -100,11 +134,24 @@ macro_rules! __select {
     (@arms $order:ident $done:tt $default:tt $free:tt recv ( $c:expr $(,)? ) -> $p:pat => $($rest:tt)+) => {
         $crate::__select!(@body $order $done $default $free (recv $c, $p) $($rest)+)
     };
+    // `from *place` before a value, which it would be as well: a product.
+    (@arms $order:ident $done:tt $default:tt $free:tt send ( $c:expr, from * $v:expr $(,)? ) $($rest:tt)+) => {
+        $crate::__select!(@from $order $done $default $free ($c) (*$v) $($rest)+)
+    };
     (@arms $order:ident $done:tt $default:tt $free:tt send ( $c:expr, $v:expr $(,)? ) -> $p:pat => $($rest:tt)+) => {
         $crate::__select!(@body $order $done $default $free (send $c, $v, sent, $p) $($rest)+)
     };
     (@arms $order:ident $done:tt $default:tt $free:tt send ( $c:expr, $v:expr $(,)? ) => $($rest:tt)+) => {
         $crate::__select!(@body $order $done $default $free (send $c, $v, sent_or_panic, _) $($rest)+)
+    };
+    (@arms $order:ident $done:tt $default:tt $free:tt send ( $c:expr, from $v:expr $(,)? ) $($rest:tt)+) => {
+        $crate::__select!(@from $order $done $default $free ($c) ($v) $($rest)+)
+    };
+    (@from $order:ident $done:tt $default:tt $free:tt $c:tt $place:tt -> $p:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $order $done $default $free (from $c $place sent, $p) $($rest)+)
+    };
+    (@from $order:ident $done:tt $default:tt $free:tt $c:tt $place:tt => $($rest:tt)+) => {
+        $crate::__select!(@body $order $done $default $free (from $c $place sent_or_panic, _) $($rest)+)
     };
     (@arms $order:ident $done:tt [] $free:tt default => $($rest:tt)+) => {
         $crate::__select!(@body $order $done [] $free (default) $($rest)+)
@@ -117,8 +164,8 @@ macro_rules! __select {
     };
     (@arms $order:ident $done:tt $default:tt $free:tt $($rest:tt)+) => {
         compile_error!(concat!(
-            "expected `recv(rx) -> pattern => ...`, `send(tx, value) => ...`, `send(tx, value) -> pattern => ...` ",
-            "or `default => ...`, found `", stringify!($($rest)+), "`"
+            "expected `recv(rx) -> pattern => ...`, `send(tx, value) => ...`, `send(tx, value) -> pattern => ...`, ",
+            "`send(tx, from place) => ...` or `default => ...`, found `", stringify!($($rest)+), "`"
         ))
     };
 
@@ -143,6 +190,12 @@ macro_rules! __select {
         (send $c:expr, $v:expr, $finish:ident, $p:pat) ($body:expr) $($rest:tt)*) => {
         $crate::__select!(@arms $order
             [$($done)* { $n $a ($crate::__private::send_arm(&$c, $v)) $finish ($p) ($body) send (&$c, $v) }]
+            $default [$($free)*] $($rest)*)
+    };
+    (@add $order:ident [$($done:tt)*] $default:tt [($n:tt $a:ident) $($free:tt)*]
+        (from ($c:expr) ($place:expr) $finish:ident, $p:pat) ($body:expr) $($rest:tt)*) => {
+        $crate::__select!(@arms $order
+            [$($done)* { $n $a ($crate::__private::from_arm(&$c, &mut $place)) $finish ($p) ($body) from () }]
             $default [$($free)*] $($rest)*)
     };
     (@add $order:ident $done:tt [] $free:tt (default) ($body:expr) $($rest:tt)*) => {

@@ -531,6 +531,62 @@ fn an_operand_that_panics_drops_the_values_before_it() {
 }
 
 #[test]
+fn a_value_in_a_place_is_dropped_once_wherever_its_select_ends() {
+    settled(|ledger| {
+        let (full, free, closed, word) = (chan(0), chan(1), chan(1), chan(1));
+        closed.close();
+        word.send(5);
+        let mut place = Some(ledger.token());
+        select! {
+            send(full, from place) => unreachable!(),
+            recv(word) -> _ => {}
+        }
+        select! {
+            send(full, from place) => unreachable!(),
+            default => {}
+        }
+        assert_eq!(ledger.dropped(), 0, "it stays in its place");
+        select! { send(free, from place) => {} }
+        assert!(place.is_none() && ledger.dropped() == 0, "it is in the channel");
+        place = free.recv();
+        let back = select! { send(closed, from place) -> res => res.unwrap_err() };
+        assert!(place.is_none() && ledger.dropped() == 0, "it is in the error");
+        place = Some(back.into_inner());
+        assert_eq!(panic_message(|| select! { send(closed, from place) => {} }), "send on closed channel");
+        assert_eq!((place.is_none(), ledger.dropped()), (true, 1));
+
+        place = Some(ledger.token());
+        let mut select = Select::new();
+        select.send_from(&full, &mut place);
+        assert!(select.try_select().is_none() && select.select_timeout(SHORT).is_none());
+        drop(select);
+        assert_eq!((place.is_some(), ledger.dropped()), (true, 1));
+    });
+}
+
+#[test]
+fn a_value_in_the_place_of_a_parked_select_is_settled() {
+    settled(|ledger| {
+        for end in 0..3 {
+            let (ch, word) = (chan(0), chan::<i32>(0));
+            let (tx, rx) = (ch.clone(), word.clone());
+            let mut place = Some(ledger.token());
+            let h = go!(move || select! {
+                send(tx, from place) -> res => res.is_ok() && place.is_none(),
+                recv(rx) -> _ => place.is_some(),
+            });
+            until_parked(&h, "select");
+            match end {
+                0 => drop(ch.recv()),
+                1 => word.send(1),
+                _ => ch.close(),
+            }
+            assert_eq!(h.join().unwrap(), end < 2);
+        }
+    });
+}
+
+#[test]
 fn a_select_that_sends_on_a_closed_channel_settles_every_value() {
     settled(|ledger| {
         let ch = chan(1);

@@ -474,6 +474,280 @@ fn a_select_without_arms_that_can_be_ready_blocks_for_ever() {
     }
 }
 
+// -- A send from a place --
+
+#[test]
+fn a_value_is_taken_from_its_place_only_if_its_arm_is_chosen() {
+    on_both(|| {
+        let (full, free, ready) = (chan::<String>(0), chan::<String>(1), chan::<()>(1));
+        let mut next = Some(String::from("kept"));
+        ready.send(());
+        select! {
+            send(full, from next) => unreachable!(),
+            recv(ready) -> _ => {}
+        }
+        assert_eq!(next.as_deref(), Some("kept"));
+        select! {
+            send(full, from next) => unreachable!(),
+            default => {}
+        }
+        assert_eq!(next.as_deref(), Some("kept"));
+        select! {
+            send(free, from next) => {}
+            recv(ready) -> _ => unreachable!(),
+        }
+        assert_eq!((next, free.recv().as_deref()), (None, Some("kept")));
+    });
+}
+
+#[test]
+fn a_parked_select_leaves_the_value_in_its_place_until_it_is_served() {
+    at_each_size(|| {
+        for served in [true, false] {
+            let (out, other) = (chan::<String>(0), chan::<i32>(0));
+            let (o, i) = (out.clone(), other.clone());
+            let h = go!(move || {
+                let mut next = Some(String::from("kept"));
+                let got = select! {
+                    send(o, from next) => None,
+                    recv(i) -> v => v,
+                };
+                (got, next)
+            });
+            until_parked(&h, "select");
+            if served {
+                assert_eq!(out.recv().as_deref(), Some("kept"));
+                assert_eq!(h.join().unwrap(), (None, None));
+            } else {
+                other.send(7);
+                assert_eq!(h.join().unwrap(), (Some(7), Some(String::from("kept"))));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_send_from_an_empty_place_is_never_ready() {
+    on_both(|| {
+        let (ch, other) = (chan::<i32>(1), chan::<i32>(1));
+        let mut none: Option<i32> = None;
+        assert!(select! { send(ch, from none) => false, default => true });
+        assert!(select_biased! { send(ch, from none) => false, default => true });
+        other.send(1);
+        assert_eq!(select! { send(ch, from none) => None, recv(other) -> v => v }, Some(1));
+        other.send(2);
+        assert_eq!(select_biased! { send(ch, from none) => None, recv(other) -> v => v }, Some(2));
+        // Not even if the channel is closed, or has lost its receivers.
+        let (tx, rx) = channel::<i32>(1);
+        drop(rx);
+        ch.close();
+        let mut neither = None;
+        assert!(select! { send(ch, from none) => false, send(tx, from neither) => false, default => true });
+    });
+}
+
+#[test]
+fn a_select_with_an_empty_place_only_blocks_for_ever() {
+    for procs in SIZES {
+        let (ch, gone) = (chan::<i32>(1), Arc::new(AtomicBool::new(false)));
+        let (out, g) = (ch.clone(), gone.clone());
+        let rt = common::builder(procs).build().unwrap();
+        let h = rt.go(move || {
+            let mut none = None;
+            select! { send(out, from none) => g.store(true, SeqCst) }
+        });
+        until_parked(&h, "select");
+        assert_eq!(rt.shutdown_timeout(SHORT), 1);
+        assert!(!gone.load(SeqCst) && ch.is_empty());
+    }
+}
+
+#[test]
+fn a_biased_select_sends_from_the_first_place_that_has_a_value() {
+    on_both(|| {
+        let (a, b, c) = (chan::<i32>(1), chan::<i32>(1), chan::<i32>(1));
+        let (mut x, mut y, mut z) = (None, Some(2), Some(3));
+        let which = select_biased! {
+            send(a, from x) => 'a',
+            send(b, from y) => 'b',
+            send(c, from z) => 'c',
+        };
+        assert_eq!((which, x, y, z, b.recv()), ('b', None, None, Some(3), Some(2)));
+    });
+}
+
+#[test]
+fn a_place_may_be_a_field_an_element_or_behind_a_reference() {
+    struct Stage {
+        out: Chan<i32>,
+        next: Option<i32>,
+        inner: [Option<i32>; 2],
+    }
+    impl Stage {
+        fn push(&mut self) {
+            select! { send(self.out, from self.next) => {} }
+            select! { send(self.out, from self.inner[1]) -> sent => sent.unwrap() }
+        }
+    }
+    fn push(out: &Chan<i32>, place: &mut Option<i32>) {
+        select! {
+            send(out, from *place) => {},
+            default => unreachable!(),
+        }
+    }
+    on_both(|| {
+        let mut stage = Stage { out: chan(3), next: Some(1), inner: [Some(2), Some(3)] };
+        stage.push();
+        assert_eq!((stage.next, stage.inner), (None, [Some(2), None]));
+        push(&stage.out, &mut stage.inner[0]);
+        assert_eq!(stage.inner, [None; 2]);
+        stage.out.close();
+        assert!(stage.out.iter().eq([1, 3, 2]));
+    });
+}
+
+#[test]
+fn an_arm_may_assign_to_its_place() {
+    on_both(|| {
+        let ch = chan::<i32>(5);
+        let mut next = Some(0);
+        while let Some(n) = next {
+            select! {
+                send(ch, from next) => next = (n < 4).then_some(n + 1),
+            }
+        }
+        ch.close();
+        assert!(ch.iter().eq(0..5));
+    });
+}
+
+#[test]
+fn a_variable_named_from_is_a_value() {
+    on_both(|| {
+        let ch = chan::<i32>(9);
+        let from = 3;
+        let add = |n: i32| from + n;
+        select! { send(ch, from) => {} }
+        select! { send(ch, from,) -> _ => {} }
+        select! { send(ch, from + 1) => {} }
+        select! { send(ch, from - 1) => {} }
+        select! { send(ch, add(from)) => {}, default => {} }
+        {
+            let from = |n: i32| n * 10;
+            select! { send(ch, from(2)) => {} }
+        }
+        ch.close();
+        assert!(ch.iter().eq([3, 3, 4, 2, 6, 20]));
+    });
+}
+
+#[test]
+fn a_send_from_a_place_to_a_closed_channel_takes_the_value_and_gives_it_back() {
+    on_both(|| {
+        let (ch, (tx, rx)) = (chan::<String>(1), channel::<String>(1));
+        ch.close();
+        drop(rx);
+        let word = || Some(String::from("word"));
+        let (mut a, mut b, mut c, mut d) = (word(), word(), word(), word());
+        let of_chan = select! { send(ch, from a) -> res => res };
+        let of_sender =
+            select! { send(tx, from b) -> res => res, recv(Chan::<()>::nil()) -> _ => unreachable!() };
+        assert_eq!((of_chan, a), (Err(SendError("word".into())), None));
+        assert_eq!((of_sender, b), (Err(SendError("word".into())), None));
+        select! { send(tx, from c) => {} }
+        assert_eq!(c, None, "the error was dropped");
+        assert_eq!(panic_message(|| select! { send(ch, from d) => {} }), "send on closed channel");
+        assert_eq!(d, None, "the arm was chosen");
+    });
+}
+
+#[test]
+fn a_select_that_must_not_park_leaves_the_value_in_its_place() {
+    at_each_size(|| {
+        let (a, b) = (chan::<String>(0), chan::<()>(0));
+        let mut next = Some(String::from("kept"));
+        let _stay = gort::no_suspend();
+        let said = panic_message(|| select! { send(a, from next) => {}, recv(b) -> _ => {} });
+        assert!(said.contains("NoSuspendGuard"), "{said}");
+        assert!(panic_message(|| select! { send(a, from next) => {} }).contains("NoSuspendGuard"));
+        assert_eq!(next.as_deref(), Some("kept"));
+    });
+}
+
+#[test]
+fn a_dynamic_select_sends_from_a_place() {
+    on_both(|| {
+        let (full, ch) = (chan::<String>(0), chan::<String>(1));
+        let word = |w: &str| Some(w.to_owned());
+        let (mut none, mut kept, mut sent) = (None, word("kept"), word("sent"));
+        let mut select = Select::new();
+        let empty = select.send_from(&ch, &mut none);
+        let waits = select.send_from(&full, &mut kept);
+        let goes = select.send_from(&ch, &mut sent);
+        let done = select.select();
+        assert_eq!((done.index(), done.sent::<String>()), (goes, Ok(())));
+        assert_eq!(ch.recv().as_deref(), Some("sent"));
+        assert!(select.try_select().is_none(), "one place is empty now, and one was");
+        assert!(select.select_timeout(SHORT).is_none());
+        assert_eq!(select.unsent::<String>(goes), None);
+        assert_eq!(select.unsent::<String>(empty), None);
+        full.close();
+        let done = select.select();
+        assert_eq!((done.index(), done.sent::<String>()), (waits, Err(SendError("kept".into()))));
+        drop(select);
+        assert_eq!((none, kept, sent), (None, None, None));
+
+        let (nil, mut back) = (Chan::nil(), word("back"));
+        let mut select = Select::new();
+        let i = select.send_from(&nil, &mut back);
+        let said = panic_message(|| select.unsent::<u8>(i));
+        assert!(said.contains("u8") && said.contains("String"), "{said}");
+        assert_eq!(select.unsent::<String>(i).as_deref(), Some("back"));
+        drop(select);
+        assert_eq!(back, None);
+    });
+}
+
+#[test]
+fn a_fan_out_from_a_place_loses_and_doubles_nothing() {
+    const EACH: usize = 300;
+    at_each_size(|| {
+        let (input, left, right) = (chan::<usize>(0), chan::<usize>(0), chan::<usize>(2));
+        let sums =
+            [left.clone(), right.clone()].map(|ch| go!(move || ch.iter().map(|n| n + 1).sum::<usize>()));
+        let makers: Vec<_> = (0..3)
+            .map(|_| {
+                let tx = input.clone();
+                go!(move || (0..EACH).for_each(|n| tx.send(n)))
+            })
+            .collect();
+        let mut i = input.clone();
+        let relay = go!(move || {
+            // Two places, each with a channel of its own, and a queue between.
+            let (mut queue, mut a, mut b) = (std::collections::VecDeque::new(), None, None);
+            while !i.is_nil() || a.is_some() || b.is_some() {
+                select! {
+                    recv(i) -> v => match v {
+                        Some(v) => queue.push_back(v),
+                        None => i = Chan::nil(),
+                    },
+                    send(left, from a) => {},
+                    send(right, from b) => {},
+                }
+                a = a.or_else(|| queue.pop_front());
+                b = b.or_else(|| queue.pop_front());
+            }
+            left.close();
+            right.close();
+        });
+        makers.into_iter().for_each(|h| h.join().unwrap());
+        input.close();
+        relay.join().unwrap();
+        let sum: usize = sums.into_iter().map(|h| h.join().unwrap()).sum();
+        assert_eq!(sum, 3 * (EACH * (EACH + 1) / 2));
+    });
+}
+
 // -- Operands --
 
 #[test]
