@@ -65,8 +65,8 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
     fn run(self) {
         let Body { f, packet, counted } = self;
         let outcome = catch_unwind(AssertUnwindSafe(f));
-        if outcome.is_err() {
-            report_panic();
+        if let Err(payload) = &outcome {
+            report_panic(&**payload);
         }
         *packet.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         drop(packet);

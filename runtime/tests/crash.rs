@@ -8,10 +8,11 @@ use common::{dig_here, message, panic_message};
 use gort::{Deadlock, PanicPolicy, Runtime, chan, channel, go, max_procs, scope, select, yield_now};
 use std::env;
 use std::io::ErrorKind;
-use std::panic::catch_unwind;
+use std::panic::{self, catch_unwind, resume_unwind};
 use std::process::exit;
+use std::sync::{Barrier, OnceLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 // -- Panics --
 
@@ -32,12 +33,105 @@ fn the_report_of_a_panic_names_the_goroutine() {
             assert_eq!(message(&*joined.unwrap_err()), "boom 4711");
         });
     });
-    let ended = ended.with_status(0).says(1, "boom 4711");
+    let ended = ended.with_status(0).says(2, "boom 4711");
     let id = ended.line("the id is ").trim_start_matches("the id is ").trim_end_matches('.').to_owned();
     let report = ended.line("spawned at");
     assert!(report.contains(&format!("goroutine {id} ")), "{report}");
     assert!(report.contains("\"worker\""), "{report}");
     assert!(report.contains(&format!("crash.rs:{LINE}:")), "{report}");
+}
+
+#[test]
+fn the_report_of_a_panic_has_its_text_and_its_place() {
+    const LINE: u32 = line!() + 5;
+    // Without the hook's word, in which they are as well.
+    let ended = in_child("the_report_of_a_panic_has_its_text_and_its_place", &[], || {
+        panic::set_hook(Box::new(|_| ()));
+        gort::run(|| {
+            let _ = go!(name = "worker", || panic!("boom {}", 4711)).join();
+            let _ = go!(|| panic!("as it is")).join();
+            let _ = go!(|| panic::panic_any(4711)).join();
+            // What is raised again is where it was first; what is raised without a hook is nowhere.
+            let again = || resume_unwind(catch_unwind(|| panic!("again")).unwrap_err());
+            let _ = go!(again).join();
+            let other = || {
+                drop(catch_unwind(|| panic!("caught")));
+                resume_unwind(Box::new("raised"))
+            };
+            let _ = go!(other).join();
+        });
+    });
+    let ended = ended.with_status(0).says(5, "goroutine ").says(0, "caught");
+    let at = |line| format!("panicked at {}:{line}:", file!());
+    let worker = ended.line("boom");
+    assert!(worker.contains(&at(LINE)) && worker.ends_with(": boom 4711"), "{worker}");
+    assert!(worker.contains(&format!("\"worker\" panicked at {}:{LINE}:", file!())), "{worker}");
+    assert!(worker.contains(&format!("spawned at {}:{LINE}:", file!())), "{worker}");
+    let literal = ended.line(": as it is");
+    assert!(literal.contains(&at(LINE + 1)), "{literal}");
+    let other = ended.line(": Box<dyn Any>");
+    assert!(other.contains(&at(LINE + 2)), "{other}");
+    let again = ended.line(": again");
+    assert!(again.contains(&at(LINE + 4)), "{again}");
+    let raised = ended.line(": raised");
+    assert!(raised.contains(" panicked, spawned at "), "{raised}");
+}
+
+#[test]
+fn a_hook_that_is_set_before_or_after_is_called() {
+    let ended = in_child("a_hook_that_is_set_before_or_after_is_called", &[], || {
+        let hook = |name: &'static str| panic::set_hook(Box::new(move |_| eprintln!("the {name} hook")));
+        hook("first");
+        let _ = go!(|| panic!("one")).join();
+        // On a plain thread as well.
+        let _ = thread::spawn(|| panic!("two")).join();
+        hook("second");
+        let _ = go!(|| panic!("three")).join();
+    });
+    ended.with_status(0).says(2, "the first hook").says(1, "the second hook").says(2, "spawned at");
+}
+
+/// A goroutine panics, and main ends while its hook is at work, by returning or by `exit`.
+#[test]
+fn the_report_of_a_panic_is_finished_before_the_process_ends() {
+    let test = "the_report_of_a_panic_is_finished_before_the_process_ends";
+    for (procs, policy) in [("1", "contain"), ("4", "contain"), ("4", "abort")] {
+        let ended = in_child(test, &[("GORT_MAXPROCS", procs), ("GORT_PANIC", policy)], || {
+            let (begun, begins) = mpsc::channel();
+            panic::set_hook(Box::new(move |info| {
+                let _ = begun.send(());
+                // As a backtrace that takes its time.
+                thread::sleep(Duration::from_millis(300));
+                eprintln!("the end of the hook: {}", info.location().is_some());
+            }));
+            gort::run(|| drop(go!(|| panic!("the last words"))));
+            begins.recv().unwrap();
+        });
+        let status = if policy == "abort" { 2 } else { 0 };
+        ended.with_status(status).says(1, "the end of the hook: true").says(1, ": the last words");
+    }
+}
+
+#[test]
+fn a_hook_that_ends_the_process_is_not_waited_for() {
+    let ended = in_child("a_hook_that_ends_the_process_is_not_waited_for", &[], || {
+        let met = Barrier::new(2);
+        panic::set_hook(Box::new(move |_| {
+            met.wait();
+            exit(5)
+        }));
+        let start = Instant::now();
+        // SAFETY: the function looks at a clock.
+        unsafe { libc::atexit(at_end) };
+        static START: OnceLock<Instant> = OnceLock::new();
+        extern "C" fn at_end() {
+            eprintln!("it took {} s", START.get().unwrap().elapsed().as_secs());
+        }
+        START.set(start).unwrap();
+        let all = [go!(|| panic!("one")), go!(|| panic!("two"))];
+        all.into_iter().for_each(|h| drop(h.join()));
+    });
+    assert!(ended.with_status(5).text.contains("it took 0 s"));
 }
 
 #[test]
@@ -52,7 +146,7 @@ fn the_panic_of_a_detached_goroutine_is_reported() {
         assert_eq!(rx.recv(), None);
         common::eventually("it has ended", || gort::num_goroutines() == 0);
     });
-    let ended = ended.with_status(0).says(1, "nobody joins this");
+    let ended = ended.with_status(0).says(2, "nobody joins this");
     assert!(ended.line("spawned at").contains(&format!("crash.rs:{LINE}:")));
 }
 
@@ -66,7 +160,7 @@ fn the_panic_of_a_scoped_goroutine_is_reported_once() {
         });
         assert_eq!(said, "a scoped goroutine panicked");
     });
-    ended.with_status(0).says(1, "in a scope").says(1, "spawned at");
+    ended.with_status(0).says(2, "in a scope").says(1, "spawned at");
 }
 
 #[test]
@@ -95,7 +189,7 @@ fn after_panics_the_others_go_on() {
         common::eventually("all have ended", || gort::num_goroutines() == 0);
         eprintln!("they went on");
     });
-    ended.with_status(0).says(10, "gives up").says(10, "spawned at").says(1, "they went on");
+    ended.with_status(0).says(20, "gives up").says(10, "spawned at").says(1, "they went on");
 }
 
 #[test]
@@ -109,7 +203,7 @@ fn the_abort_policy_makes_a_panic_fatal() {
             select! {}
         })
     });
-    let ended = ended.with_status(2).says(1, "the last words");
+    let ended = ended.with_status(2).says(2, "the last words");
     let report = ended.line("spawned at");
     assert!(report.contains("\"fatal one\"") && report.contains(&format!("crash.rs:{LINE}:")), "{report}");
 }
@@ -120,7 +214,7 @@ fn the_abort_policy_holds_for_scoped_goroutines() {
         let rt = Runtime::builder().max_procs(2).panic_policy(PanicPolicy::Abort).build().unwrap();
         rt.run(|| scope(|s| s.go(|| panic!("the last words")).join().is_err()));
     });
-    ended.with_status(2).says(1, "the last words").says(1, "spawned at");
+    ended.with_status(2).says(2, "the last words").says(1, "spawned at");
 }
 
 #[test]
@@ -233,7 +327,7 @@ fn gort_panic_abort_makes_a_panic_fatal() {
     for (value, status) in [("abort", 2), ("contain", 0), ("", 0), ("ABORT", 0)] {
         let ended = in_child(test, &[("GORT_PANIC", value)], a_panic_of_nobody);
         let went_on = usize::from(status == 0);
-        let ended = ended.with_status(status).says(1, "nobody joins this").says(went_on, "it went on");
+        let ended = ended.with_status(status).says(2, "nobody joins this").says(went_on, "it went on");
         ended.says(usize::from(value == "ABORT"), "GORT_PANIC=\"ABORT\" is not `contain` or `abort`");
     }
 }
@@ -314,7 +408,7 @@ fn the_global_runtime_is_built_once() {
         let h = go!(|| panic!("the last words"));
         let _: thread::Result<()> = h.join();
     });
-    ended.with_status(2).says(1, "the last words").says(0, "GORT_MAXPROCS");
+    ended.with_status(2).says(2, "the last words").says(0, "GORT_MAXPROCS");
 }
 
 #[test]

@@ -96,5 +96,5 @@ fn test_issue76126() {
             eprintln!("Wait returned");
         });
     });
-    ended.with_status(2).says(1, "not to be waited for").says(0, "Wait returned");
+    ended.with_status(2).says(2, "not to be waited for").says(0, "Wait returned");
 }

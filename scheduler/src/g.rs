@@ -34,6 +34,8 @@ use crate::m::M;
 use crate::model::{M, Sched};
 use crate::note::Note;
 #[cfg(not(loom))]
+use crate::panics::Seen;
+#[cfg(not(loom))]
 use crate::sched::Sched;
 #[cfg(not(loom))]
 use crate::stack::{Stack, StackHead};
@@ -285,6 +287,9 @@ struct Rare {
     pinned_at: Option<&'static Location<'static>>,
     /// Of a main goroutine: the number of its `run`.
     run: u64,
+    /// Its last panic.
+    #[cfg(not(loom))]
+    panic: Option<Seen>,
 }
 
 // SAFETY: the atomics and the locked name are shared by type. The cells (`phase`, `wired`, the body,
@@ -446,7 +451,7 @@ impl G {
     pub(crate) fn set_name(&self, name: Option<Box<str>>, run: u64) {
         if name.is_some() || self.has_rare.load(Ordering::Relaxed) {
             self.has_rare.store(name.is_some(), Ordering::Relaxed);
-            let rare = name.map(|name| Box::new(Rare { name: Some(name), pinned_at: None, run }));
+            let rare = name.map(|name| Box::new(Rare { name: Some(name), run, ..Rare::default() }));
             let old = std::mem::replace(&mut *self.rare.lock(), rare);
             drop(old);
         }
@@ -487,6 +492,20 @@ impl G {
     pub(crate) fn set_pinned_at(&self, at: &'static Location<'static>) {
         self.has_rare.store(true, Ordering::Relaxed);
         self.rare.lock().get_or_insert_default().pinned_at = Some(at);
+    }
+
+    /// Notes its panic, as the hook saw it.
+    #[cfg(not(loom))]
+    pub(crate) fn set_panic(&self, seen: Seen) {
+        self.has_rare.store(true, Ordering::Relaxed);
+        let old = self.rare.lock().get_or_insert_default().panic.replace(seen);
+        drop(old);
+    }
+
+    /// Calls `f` with what the hook saw of its last panic.
+    #[cfg(not(loom))]
+    pub(crate) fn with_panic<R>(&self, f: impl FnOnce(Option<&Seen>) -> R) -> R {
+        f(self.rare.lock().as_ref().and_then(|rare| rare.panic.as_ref()))
     }
 
     /// Where it said so last.

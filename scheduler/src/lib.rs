@@ -50,6 +50,8 @@ mod os;
 #[cfg(not(loom))]
 mod p;
 #[cfg(not(loom))]
+mod panics;
+#[cfg(not(loom))]
 pub mod proc;
 #[cfg(loom)]
 pub use model::proc;

@@ -13,6 +13,7 @@ use crate::idle::Idle;
 use crate::keeper::Keeper;
 use crate::m::M;
 use crate::p::AllP;
+use crate::panics;
 use crate::proc::sysmon::Sysmon;
 use crate::stack::class;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -95,6 +96,7 @@ impl Sched {
         let (n, order) = (config.max_procs, config.random_order);
         membarrier::prepare();
         fork::prepare();
+        panics::prepare();
         threads::first_use();
         let allp = AllP::new(MAX_PROCS);
         allp.make(n, order);

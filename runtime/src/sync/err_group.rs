@@ -141,7 +141,7 @@ impl<E: Send + 'static> ErrGroup<E> {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => running.shared.failed(e),
                 Err(payload) => {
-                    report_panic();
+                    report_panic(&*payload);
                     running.shared.panicked(payload);
                 }
             }

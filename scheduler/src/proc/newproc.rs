@@ -32,12 +32,12 @@ use crate::gpool;
 use crate::local;
 use crate::m::M;
 use crate::p::{P, bump};
+use crate::panics;
 use crate::runq::Gp;
 use crate::sched::{OPEN, Sched};
 use crate::stack::{Stack, class, pool};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::per_process;
-use crate::throw::report;
 use std::any::Any;
 use std::io;
 use std::marker::PhantomData;
@@ -301,8 +301,8 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
         let f: F = unsafe { take_body(gp) };
         gp.phase.set(Phase::Started);
         let outcome: Outcome<T> = catch_unwind(AssertUnwindSafe(f));
-        if outcome.is_err() {
-            panicked(gp);
+        if let Err(payload) = &outcome {
+            panicked(gp, &**payload);
         }
         // ORDERING: Acquire, pairs with the Release of a handle that went away.
         if gp.join.load(Ordering::Acquire) == DETACHED {
@@ -350,23 +350,20 @@ fn end_locals(gp: &'static G) {
 /// Drops a value at the root of a goroutine, where a panic has nowhere to go.
 fn drop_caught<V>(gp: &'static G, v: V) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(v))) {
-        panicked(gp);
+        panicked(gp, &*payload);
         // A payload whose own drop panics is not worth a third try.
         let _ = ManuallyDrop::new(payload);
     }
 }
 
-/// Says on stderr which goroutine panicked; what was said by the panic hook names only the OS thread.
+/// A panic has come to the goroutine's root.
 #[cold]
 #[inline(never)]
-fn panicked(gp: &'static G) {
-    if gp.bound.get() == Bound::Main {
-        return;
-    }
-    let name = gp.name().map_or_else(String::new, |n| format!(" {n:?}"));
-    let at = gp.spawned_at().map_or_else(String::new, |l| format!(", spawned at {l}"));
-    report(format_args!("goroutine {}{name} panicked{at}", gp.id()));
-    if gp.panic_aborts.get() {
+fn panicked(gp: &'static G, payload: &(dyn Any + Send)) {
+    panics::write(gp, payload);
+    panics::told(gp);
+    if gp.panic_aborts.get() && gp.bound.get() != Bound::Main {
+        panics::finish();
         // SAFETY: _exit runs no handlers; Go's exit status for a panic.
         unsafe { libc::_exit(2) };
     }
@@ -379,8 +376,8 @@ pub fn ends_the_process() -> bool {
 }
 
 /// Reports a panic of the calling goroutine that was caught below its root, as one that was not.
-pub fn report_panic() {
-    panicked(getg());
+pub fn report_panic(payload: &(dyn Any + Send)) {
+    panicked(getg(), payload);
 }
 
 /// The end of a goroutine that has left its stack for good (J1). Runs on g0; the G is Dead and ours. True: it must
