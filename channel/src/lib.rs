@@ -8,20 +8,21 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
-pub mod arm;
+mod arm;
 mod counted;
 mod error;
 mod handle;
-pub mod hchan;
+mod hchan;
 mod iter;
-pub mod park;
-pub mod recv;
-pub mod select;
+mod park;
+mod recv;
+mod select;
 mod select_dyn;
 mod select_macro;
-pub mod send;
+mod send;
+#[doc(hidden)]
 pub mod timer;
-pub mod waitq;
+mod waitq;
 
 pub use arm::{RecvOperand, SendOperand};
 pub use error::{RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};

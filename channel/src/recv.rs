@@ -18,6 +18,7 @@ use gort_scheduler::proc::{getg, pin};
 /// How a receive ended. Only for `Received` is there an element at the place.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the one that the others fall short of")]
 pub enum Received {
     /// An element is there.
     Received,

@@ -19,6 +19,7 @@ use gort_scheduler::proc::getg;
 /// How a send ended. Except for `Sent` the element is still the caller's.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the one that the others fall short of")]
 pub enum Sent {
     /// The element is gone.
     Sent,

@@ -1,16 +1,25 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+// README's links lead to the pages of a release; here, to those that are built with this one. The first definition counts.
+//! [docs/phrase-book.md]: crate::docs::phrase_book
+//! [docs/safety.md]: crate::docs::safety
+//!
 #![doc = include_str!("../README.md")]
 
-/// The phrase book's code runs as it stands there.
+/// Macros that share their name with a module inside export no module.
+///
+/// ```compile_fail
+/// use gort::select::Scase;
+/// ```
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/phrase-book.md")]
-struct PhraseBook;
+struct Inside;
 
 mod block_on;
 #[cfg(doctest)]
 mod bounds;
 mod builder;
 pub mod context;
+#[cfg(doc)]
+pub mod docs;
 mod global;
 mod go;
 mod go_macro;

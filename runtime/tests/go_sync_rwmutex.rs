@@ -5,7 +5,6 @@ mod common;
 use common::{at_each_size, at_size};
 use gort::sync::RwLock;
 use gort::{Chan, chan, go, select};
-use lock_api::GuardNoSend;
 use std::hint::black_box;
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -147,20 +146,20 @@ fn test_rlocker() {
         for _ in 0..n {
             rlocked.recv();
             // SAFETY: the other goroutine has left two read locks behind.
-            unsafe { wl.force_unlock_read(GuardNoSend::new()) };
+            unsafe { wl.force_unlock_read() };
             select! {
                 recv(wlocked) -> _ => panic!("it was not locked for reading"),
                 default => {},
             }
             // SAFETY: as above.
-            unsafe { wl.force_unlock_read(GuardNoSend::new()) };
+            unsafe { wl.force_unlock_read() };
             wlocked.recv();
             select! {
                 recv(rlocked) -> _ => panic!("the write lock was not respected"),
                 default => {},
             }
             // SAFETY: the other goroutine has left the write lock behind.
-            unsafe { wl.force_unlock_write(GuardNoSend::new()) };
+            unsafe { wl.force_unlock_write() };
         }
         other.join().unwrap();
     });

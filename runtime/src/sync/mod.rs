@@ -13,7 +13,7 @@ mod single_flight;
 mod waitgroup;
 
 pub use barrier::{Barrier, BarrierWaitResult};
-pub use condvar::{Condvar, RawCondvar, WaitTimeoutResult};
+pub use condvar::{Condvar, WaitTimeoutResult};
 pub use err_group::ErrGroup;
 pub use lazy_lock::LazyLock;
 pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, RawMutex};

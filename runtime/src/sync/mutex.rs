@@ -82,21 +82,20 @@ pub struct RawMutex(pub(super) sema::Mutex);
 unsafe impl lock_api::RawMutex for RawMutex {
     const INIT: RawMutex = RawMutex(sema::Mutex::new());
 
-    type Guard = GuardNoSend;
+    type GuardMarker = GuardNoSend;
 
     #[inline]
-    fn lock(&self) -> GuardNoSend {
+    fn lock(&self) {
         self.0.lock();
-        GuardNoSend::new()
     }
 
     #[inline]
-    fn try_lock(&self) -> Option<GuardNoSend> {
-        self.0.try_lock().then(GuardNoSend::new)
+    fn try_lock(&self) -> bool {
+        self.0.try_lock()
     }
 
     #[inline]
-    unsafe fn unlock(&self, _guard: GuardNoSend) {
+    unsafe fn unlock(&self) {
         self.0.unlock();
     }
 
@@ -109,7 +108,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
 // SAFETY: as above; nobody comes between a holder and the one that it hands the lock to (M3).
 unsafe impl RawMutexFair for RawMutex {
     #[inline]
-    unsafe fn unlock_fair(&self, _guard: GuardNoSend) {
+    unsafe fn unlock_fair(&self) {
         self.0.unlock_fair();
     }
 }
@@ -120,14 +119,12 @@ unsafe impl RawMutexTimed for RawMutex {
     type Instant = Instant;
 
     #[inline]
-    fn try_lock_for(&self, timeout: Duration) -> Option<GuardNoSend> {
-        let got = self.0.try_lock() || self.0.lock_until(Nanos::now().after(timeout));
-        got.then(GuardNoSend::new)
+    fn try_lock_for(&self, timeout: Duration) -> bool {
+        self.0.try_lock() || self.0.lock_until(Nanos::now().after(timeout))
     }
 
     #[inline]
-    fn try_lock_until(&self, timeout: Instant) -> Option<GuardNoSend> {
-        let got = self.0.try_lock() || self.0.lock_until(nanos(timeout));
-        got.then(GuardNoSend::new)
+    fn try_lock_until(&self, timeout: Instant) -> bool {
+        self.0.try_lock() || self.0.lock_until(nanos(timeout))
     }
 }

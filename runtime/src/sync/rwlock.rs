@@ -93,38 +93,35 @@ pub struct RawRwLock(sema::RWMutex);
 unsafe impl lock_api::RawRwLock for RawRwLock {
     const INIT: RawRwLock = RawRwLock(sema::RWMutex::new());
 
-    type SharedGuard = GuardNoSend;
-    type ExclusiveGuard = GuardNoSend;
+    type GuardMarker = GuardNoSend;
 
     #[inline]
-    fn lock_shared(&self) -> GuardNoSend {
+    fn lock_shared(&self) {
         self.0.rlock();
-        GuardNoSend::new()
     }
 
     #[inline]
-    fn try_lock_shared(&self) -> Option<GuardNoSend> {
-        self.0.try_rlock().then(GuardNoSend::new)
+    fn try_lock_shared(&self) -> bool {
+        self.0.try_rlock()
     }
 
     #[inline]
-    unsafe fn unlock_shared(&self, _guard: GuardNoSend) {
+    unsafe fn unlock_shared(&self) {
         self.0.runlock();
     }
 
     #[inline]
-    fn lock_exclusive(&self) -> GuardNoSend {
+    fn lock_exclusive(&self) {
         self.0.lock();
-        GuardNoSend::new()
     }
 
     #[inline]
-    fn try_lock_exclusive(&self) -> Option<GuardNoSend> {
-        self.0.try_lock().then(GuardNoSend::new)
+    fn try_lock_exclusive(&self) -> bool {
+        self.0.try_lock()
     }
 
     #[inline]
-    unsafe fn unlock_exclusive(&self, _guard: GuardNoSend) {
+    unsafe fn unlock_exclusive(&self) {
         self.0.unlock();
     }
 
@@ -142,9 +139,8 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
 // SAFETY: as above; the caller is counted as a reader by the operation that ends its writing.
 unsafe impl RawRwLockDowngrade for RawRwLock {
     #[inline]
-    unsafe fn downgrade(&self, guard: GuardNoSend) -> GuardNoSend {
+    unsafe fn downgrade(&self) {
         self.0.downgrade();
-        guard
     }
 }
 
@@ -154,26 +150,22 @@ unsafe impl RawRwLockTimed for RawRwLock {
     type Instant = Instant;
 
     #[inline]
-    fn try_lock_shared_for(&self, timeout: Duration) -> Option<GuardNoSend> {
-        let got = self.0.try_rlock() || self.0.rlock_until(Nanos::now().after(timeout));
-        got.then(GuardNoSend::new)
+    fn try_lock_shared_for(&self, timeout: Duration) -> bool {
+        self.0.try_rlock() || self.0.rlock_until(Nanos::now().after(timeout))
     }
 
     #[inline]
-    fn try_lock_shared_until(&self, timeout: Instant) -> Option<GuardNoSend> {
-        let got = self.0.try_rlock() || self.0.rlock_until(nanos(timeout));
-        got.then(GuardNoSend::new)
+    fn try_lock_shared_until(&self, timeout: Instant) -> bool {
+        self.0.try_rlock() || self.0.rlock_until(nanos(timeout))
     }
 
     #[inline]
-    fn try_lock_exclusive_for(&self, timeout: Duration) -> Option<GuardNoSend> {
-        let got = self.0.try_lock() || self.0.lock_until(Nanos::now().after(timeout));
-        got.then(GuardNoSend::new)
+    fn try_lock_exclusive_for(&self, timeout: Duration) -> bool {
+        self.0.try_lock() || self.0.lock_until(Nanos::now().after(timeout))
     }
 
     #[inline]
-    fn try_lock_exclusive_until(&self, timeout: Instant) -> Option<GuardNoSend> {
-        let got = self.0.try_lock() || self.0.lock_until(nanos(timeout));
-        got.then(GuardNoSend::new)
+    fn try_lock_exclusive_until(&self, timeout: Instant) -> bool {
+        self.0.try_lock() || self.0.lock_until(nanos(timeout))
     }
 }
