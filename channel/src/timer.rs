@@ -319,7 +319,7 @@ unsafe fn ended(timer: *const Timer) {
         hchan.lock.lock();
         t.armed.set(false);
         // Those who wait in a scheduler that has ended are abandoned.
-        let others = hchan.recvq.any(|sg| !sg.g.sched().is_some_and(Sched::stopped));
+        let others = hchan.recvq.any(|sg| !sg.g.waits_are_void());
         hchan.lock.unlock();
         if others {
             let sched = (t.fallback)();

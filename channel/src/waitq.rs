@@ -9,7 +9,8 @@
 //!
 //! W2: A sudog in a queue is alive. The operation is left only after the sudog was taken out: by the waker
 //! ([`WaitQ::dequeue`], which leaves `linked` false) or by its own goroutine under the lock ([`WaitQ::remove`]); or never, if
-//! its wait is void (`gort_scheduler::proc::deadlock`), and then its place stays for ever.
+//! its wait is void (`gort_scheduler::proc::deadlock`, `gort_scheduler::proc::shutdown`), and then its place stays for ever. Who
+//! comes upon a void wait takes it out, and passes it over.
 //!
 //! W3: Whoever dequeues a sudog has the right to ready its goroutine, once: for a wait on several things because it
 //! has won `win_select`, for a simple wait because a sudog is dequeued once. Until it is readied, `elem` and
@@ -135,8 +136,10 @@ impl WaitQ {
             // SAFETY: W2.
             unsafe {
                 self.unlink(sg);
-                // One that waits for several things may have been served elsewhere, and not come here yet to leave.
-                if !(*sg).is_select || (*sg).g.win_select() {
+                // One that waits for several things may have been served elsewhere, and not come here yet to leave. A void wait is
+                // not claimed: its goroutine may have been readied before the end, for another one of its waits.
+                let g = (*sg).g;
+                if !g.waits_are_void() && (!(*sg).is_select || g.win_select()) {
                     return Some(sg);
                 }
             }

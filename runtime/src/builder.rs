@@ -375,6 +375,9 @@ impl Runtime {
     /// An abandoned goroutine never runs again; it is not unwound, and what it owns is leaked, as in Go when main
     /// returns. Goroutines that never ran are dropped, closure and all, and not counted.
     ///
+    /// What an abandoned goroutine waits for never comes to it: no value, lock or permit that is given once the runtime has ended
+    /// goes there. The next that waits and lives is served, or nobody.
+    ///
     /// # Panics
     ///
     /// When it is called on one of its own goroutines.

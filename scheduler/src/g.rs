@@ -217,6 +217,8 @@ pub(crate) enum Phase {
     Unstarted,
     /// The body holds nothing but the record of a wait (`G::wait_place`).
     Started,
+    /// The same, and it is a wait at an address (`sema`) that the goroutine has not come back from.
+    AtAddress,
     /// The body holds the result.
     HasResult,
     /// The body holds nothing any more.
@@ -447,6 +449,18 @@ impl G {
         unsafe { self.sched.load(Ordering::Relaxed).as_ref() }
     }
 
+    /// True once the scheduler that it belongs to has ended: then its waits are void (`proc::shutdown`, "Void waits"). Whoever
+    /// takes its wait out of a queue asks, under the lock of that queue, and passes it over. Of a plain thread: never.
+    #[inline]
+    pub fn waits_are_void(&self) -> bool {
+        // Not in a model that has no scheduler that ends: each look at an atomic is a step of it.
+        #[cfg(loom)]
+        if !crate::model::schedulers_end() {
+            return false;
+        }
+        self.sched().is_some_and(Sched::stopped)
+    }
+
     /// Gives it a name, for reports, and takes away what an earlier goroutine of this G had.
     pub(crate) fn set_name(&self, name: Option<Box<str>>, run: u64) {
         if name.is_some() || self.has_rare.load(Ordering::Relaxed) {
@@ -671,7 +685,9 @@ pub(crate) unsafe fn run_body(gp: &'static G) {
         match gp.phase.get() {
             Phase::Unstarted => (vtable.run)(gp),
             Phase::HasResult => (vtable.drop_result)(gp),
-            Phase::Started | Phase::Empty => crate::throw!("goroutine {} has nothing to run", gp.id()),
+            Phase::Started | Phase::AtAddress | Phase::Empty => {
+                crate::throw!("goroutine {} has nothing to run", gp.id())
+            }
         }
     }
 }

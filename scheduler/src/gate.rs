@@ -5,7 +5,7 @@
 //! whole queue under the lock and readies it after, first come, first served.
 //!
 //! A waiter is in the queue under the lock, until it is taken out by whoever then readies it, once. (If its wait is void, of
-//! which `proc::deadlock` tells, nobody does, and its frame stays for ever.) Closures that look
+//! which `proc::deadlock` and `proc::shutdown` tell, nobody does, and its frame stays for ever.) Closures that look
 //! at the state run under the lock: they are short, park nowhere and run no user code.
 //!
 //! Tested by `tests/loom_once.rs`.
@@ -31,6 +31,28 @@ struct Inner<S> {
 impl<S> Inner<S> {
     const fn new(state: S) -> UnsafeCell<Inner<S>> {
         UnsafeCell::new(Inner { state, first: ptr::null(), last: ptr::null() })
+    }
+
+    /// Takes the void waits out of the queue; how many there were. Under the lock.
+    fn take_out_void(&mut self) -> usize {
+        let (mut void, mut before, mut at) = (0, ptr::null::<Waiter>(), self.first);
+        // SAFETY: who is in the queue is parked, for ever if its wait is void, so what the links name is alive.
+        while let Some(waiter) = unsafe { at.as_ref() } {
+            let next = waiter.next.get();
+            if !waiter.g.waits_are_void() {
+                before = at;
+            } else {
+                void += 1;
+                // SAFETY: as above.
+                match unsafe { before.as_ref() } {
+                    Some(before) => before.next.set(next),
+                    None => self.first = next,
+                }
+            }
+            at = next;
+        }
+        self.last = before;
+        void
     }
 }
 
@@ -65,11 +87,16 @@ impl<S> Gate<S> {
     }
 
     /// Looks at the state or changes it. If `f` says true with its answer, all who wait are readied.
+    #[inline]
     pub fn update<R>(&self, f: impl FnOnce(&mut S) -> (R, bool)) -> R {
+        self.update_inner(|inner| f(&mut inner.state))
+    }
+
+    fn update_inner<R>(&self, f: impl FnOnce(&mut Inner<S>) -> (R, bool)) -> R {
         self.lock.lock();
         // SAFETY: under the lock.
         let inner = unsafe { &mut *self.inner.get() };
-        let (answer, open) = f(&mut inner.state);
+        let (answer, open) = f(inner);
         let mut waiter = ptr::null();
         if open {
             waiter = std::mem::replace(&mut inner.first, ptr::null());
@@ -87,6 +114,15 @@ impl<S> Gate<S> {
             }
         }
         answer
+    }
+
+    /// [`Gate::update`] for a state that counts who waits: `f` is told how many void waits were found in the queue. They are in it
+    /// no longer.
+    pub fn update_counted<R>(&self, f: impl FnOnce(&mut S, usize) -> (R, bool)) -> R {
+        self.update_inner(|inner| {
+            let void = inner.take_out_void();
+            f(&mut inner.state, void)
+        })
     }
 
     /// Waits until the gate is opened, unless `may_pass` says that there is no need.

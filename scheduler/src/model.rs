@@ -11,9 +11,21 @@ use std::cell::Cell;
 #[derive(Debug)]
 pub struct M;
 
-/// No scheduler in a model.
+/// A scheduler, of which a model has none or one that ends.
 #[derive(Debug)]
-pub struct Sched;
+pub struct Sched {
+    stopped: loom::sync::atomic::AtomicBool,
+}
+
+std::thread_local! {
+    /// The model has a scheduler that ends. All threads of a model are one of the system's.
+    static ENDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True if the model has a scheduler that ends.
+pub(crate) fn schedulers_end() -> bool {
+    ENDS.get()
+}
 
 loom::lazy_static! {
     static ref STARVED: loom::sync::atomic::AtomicBool = loom::sync::atomic::AtomicBool::new(false);
@@ -30,9 +42,30 @@ pub fn set_starved(starved: bool) {
 }
 
 impl Sched {
-    /// Never.
+    /// A scheduler that has not ended; the model ends with [`Sched::forget`].
+    pub fn start() -> &'static Sched {
+        ENDS.set(true);
+        Box::leak(Box::new(Sched { stopped: loom::sync::atomic::AtomicBool::new(false) }))
+    }
+
+    /// The models that come now have none.
+    pub fn forget() {
+        ENDS.set(false);
+    }
+
+    /// The caller is a goroutine of it from now on.
+    pub fn adopt(&'static self, gp: &'static G) {
+        gp.sched.store(std::ptr::from_ref(self).cast_mut(), loom::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// It ends.
+    pub fn stop(&self) {
+        self.stopped.store(true, loom::sync::atomic::Ordering::Release);
+    }
+
+    /// As in the real one.
     pub fn stopped(&self) -> bool {
-        false
+        self.stopped.load(loom::sync::atomic::Ordering::Acquire)
     }
 }
 
@@ -120,7 +153,7 @@ pub mod proc {
 
         /// As in the real one.
         pub fn may_ready(gp: &G) -> bool {
-            !gp.may_borrow() || gp.win_select()
+            !gp.waits_are_void() && (!gp.may_borrow() || gp.win_select())
         }
     }
 

@@ -39,7 +39,8 @@ pub struct Sched {
     pub(crate) idle: CachePadded<Idle<&'static M>>,
     pub(crate) keeper: CachePadded<Keeper<M>>,
     pub(crate) sysmon: Sysmon,
-    pub(crate) state: AtomicU8,
+    /// On a line of its own: every waker looks whether the one that it serves can go on (`proc::shutdown`).
+    pub(crate) state: CachePadded<AtomicU8>,
     /// Ms that serve this scheduler, or are on their way to it.
     pub(crate) attached: AtomicU32,
     /// Those Ms.
@@ -108,7 +109,7 @@ impl Sched {
             idle: CachePadded::new(Idle::new(n)),
             keeper: CachePadded::default(),
             sysmon: Sysmon::new(),
-            state: AtomicU8::new(OPEN),
+            state: CachePadded::new(AtomicU8::new(OPEN)),
             attached: AtomicU32::new(0),
             ms: Spinning::new(Vec::new()),
             nmains: AtomicU32::new(0),

@@ -1,7 +1,8 @@
 //! [`Barrier`]: `std::sync::Barrier` that parks goroutines.
 //!
 //! A count of those that have come, and the number of the round. Who comes last starts the next round and opens the gate for
-//! all who wait for it; who is woken, or looks only then, finds another round than its own.
+//! all who wait for it; who is woken, or looks only then, finds another round than its own. In the queue of the gate are
+//! those of this round, and void waits are taken out of it and of the count by who comes next.
 
 use gort_scheduler::g::WaitReason;
 use gort_scheduler::gate::Gate;
@@ -10,7 +11,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// Where a number of goroutines and threads meet, as `std::sync::Barrier`: nobody goes on before all have come. It may be
-/// used again at once.
+/// used again at once. A goroutine whose runtime ends while it waits here has not come.
 ///
 /// ```
 /// use gort::sync::Barrier;
@@ -76,7 +77,9 @@ impl Barrier {
     /// ```
     pub fn wait(&self) -> BarrierWaitResult {
         let me = getg();
-        let come = self.state.update(|round| {
+        let come = self.state.update_counted(|round, gone| {
+            // Those whose runtime has ended do not go on: they have not come.
+            round.come -= gone;
             if round.come + 1 >= self.n {
                 round.come = 0;
                 round.number = round.number.wrapping_add(1);

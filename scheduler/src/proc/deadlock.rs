@@ -29,6 +29,7 @@ use crate::config::Deadlock;
 use crate::g::{Bound, G, Status, casgstatus};
 use crate::gpool;
 use crate::sched::{Sched, with_all};
+use crate::sema;
 use crate::sync::atomic::{Ordering, fence};
 use crate::threads::{self, Others};
 use crate::time::clock::Nanos;
@@ -79,10 +80,10 @@ impl Drop for Outside {
 }
 
 /// Called before a goroutine that was found in a queue of waiters for one thing is readied: whether it may be. A wait of
-/// one that may borrow, begun with [`G::begin_select`], may be void.
+/// one that may borrow, begun with [`G::begin_select`], may be void; and so is that of one whose scheduler has ended.
 #[inline]
 pub fn may_ready(gp: &G) -> bool {
-    gp.bound.get() == Bound::Free || gp.win_select()
+    !gp.waits_are_void() && (gp.bound.get() == Bound::Free || gp.win_select())
 }
 
 /// Begins a wait for one thing, as seen by [`may_ready`]. Called before anyone knows of it.
@@ -215,6 +216,8 @@ fn give_up(sched: &'static Sched, main: &'static G) -> Verdict {
         return Verdict::Unsure;
     }
     for gp in void.into_iter().rev() {
+        // SAFETY: claimed, so nobody readies it, ever; what it borrows is there until its `run` is told.
+        unsafe { sema::leave_behind(gp) };
         casgstatus(gp, Status::Waiting, Status::Dead);
         sched.finished_outside.fetch_add(1, Ordering::Release);
         abandon(gp, DEADLOCKED);

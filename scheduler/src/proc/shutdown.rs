@@ -17,6 +17,35 @@
 //!
 //! An M whose goroutine does not come to a scheduling point keeps the scheduler leaked; the M joins the pool when it
 //! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
+//!
+//! # Void waits
+//!
+//! From step 2 on all waits of its goroutines are **void**: nothing is handed to one that waits, wherever that is, and nobody
+//! readies it. What others wait for goes to the next of them whose wait is open.
+//!
+//! V1: **The look.** Whoever takes a wait out of a queue asks [`G::waits_are_void`], under the lock of that queue and before it claims
+//! the wait (`win_select`), and passes over one that is: takes it out, and no more. The end is the store of `STOPPED`. A look that
+//! comes after it (a program that knows that the runtime has ended has that from the store, by some chain of releases and acquires)
+//! finds the wait void. A look that does not see it came before: what is handed over then was handed to a goroutine of a living
+//! runtime, which is abandoned with it as with all else that it owns.
+//!
+//! V2: **For good.** `STOPPED` stays, so what was passed over is missed by nobody. One that comes back from a void wait all the same
+//! was readied before the end, by another one of the things that it waits for (another arm, its deadline), and an M ran it that
+//! had passed its own look at the state: it finds its record out of the queue, as one who was served elsewhere does.
+//!
+//! V3: **What was given and not noticed.** One that was readied before the end, and does not run any more, keeps a value: it lies in
+//! its frame. A lock, permits, and what only makes sense when somebody acts on it go back (S4 of `sema`), and one that stood in the
+//! way of others goes out of it, as soon as nobody can run it any more: when it is taken out of a queue in step 3, or when no M is
+//! left.
+//!
+//! A goroutine that still runs, to its next scheduling point, is no waiter: what it takes without parking is its own.
+//!
+//! **Rejected**: to mark the goroutines that wait when the scheduler ends (all Gs must be walked under the locks of all that they wait
+//! at, and one that parks later is missed); to take all of them out of their queues then (the same, and who comes between the end
+//! and that gives to the dead); a count of the dead in each channel.
+//!
+//! The look is a load from the line of the G that its waker touches anyway, and one from a line that nobody writes. The model is
+//! `channel/tests/loom_channel.rs`; the promises are in `runtime/tests/promises_end.rs`.
 
 use super::handoffp::steal_one;
 use super::newproc::{ABANDONED, abandon, drop_unstarted};
@@ -25,6 +54,7 @@ use crate::g::{Phase, Status};
 use crate::gpool;
 use crate::runq::Gp;
 use crate::sched::{CLOSING, OPEN, STOPPED, Sched, with_all};
+use crate::sema;
 use crate::sync::atomic::{Ordering, fence};
 use crate::time::clock::Nanos;
 use crate::time::sleep::sleep_until;
@@ -86,6 +116,9 @@ pub(super) fn none_is_left(sched: &'static Sched) {
         // have run, and be dropped, and be another goroutine by now: such are told by who takes them out.
         gpool::for_each(|gp| {
             if gp.runs_on(sched) && gp.status() == Status::Waiting {
+                // SAFETY: no M is left that could run it, and none comes that would; its frames are never left, nor are those that
+                // it borrows from.
+                unsafe { sema::leave_behind(gp) };
                 abandon(gp, ABANDONED);
             }
         });
@@ -96,6 +129,8 @@ pub(super) fn none_is_left(sched: &'static Sched) {
 /// A goroutine was taken out of a queue in which nobody looks for it any more. One that never ran is not for this.
 pub(super) fn leave_behind(Gp(gp): Gp) {
     if gp.phase.get() != Phase::Unstarted {
+        // SAFETY: the caller has it, and does not run it; for the frames, as in `none_is_left`.
+        systemstack(|| unsafe { sema::leave_behind(gp) });
         abandon(gp, ABANDONED);
     }
 }

@@ -24,6 +24,12 @@
 //!
 //! S3: **A waiter that leaves by itself** (a deadline) does so under the bucket's lock, and corrects the word.
 //!
+//! S4: **A waiter that never comes back** ([`leave_behind`]): its scheduler has ended, or its wait is void. It may stand in the way
+//! of others (the first at a semaphore, a writer that waits for readers to go), or have been given before the end what it does not
+//! know of (a lock, permits, the turn to look at an open lock). As soon as nobody can run it any more it is taken out of the queue,
+//! and what it was given goes back, as if it had gone on and let go at once. Its record says what it waited for; that still exists,
+//! because the frame that borrows it does. Until then S2 keeps everything from it that has not been given yet.
+//!
 //! Lock order: a bucket's lock, then the heap's of timers. Nobody is readied under a bucket's lock, and no user code runs.
 //!
 //! # Differs from Go
@@ -46,14 +52,14 @@ pub use rwmutex::RWMutex;
 pub use semaphore::Semaphore;
 pub use waitgroup::WaitGroup;
 
-use crate::g::{G, WaitReason};
+use crate::g::{G, Phase, WaitReason};
 use crate::proc::deadlock::begin_wait;
 use crate::proc::{current, gopark, goready_by};
 use crate::sync::SpinLock;
 use crate::time::clock::Nanos;
 use crate::time::sleep::gopark_until;
 use crossbeam_utils::CachePadded;
-use root::{SemaRoot, Sudog};
+use root::{NO_WORD, Purpose, SemaRoot, Sudog};
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 
@@ -90,10 +96,27 @@ loom::lazy_static! {
 /// Mixes an address; no two have the same result. The low bits choose the bucket, the high ones the way in its tree.
 #[inline]
 fn mix(addr: *const ()) -> u64 {
-    let x = addr.addr() as u64;
-    let x = (x ^ (x >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let x = addr.expose_provenance() as u64;
+    let x = (x ^ (x >> 32)).wrapping_mul(MIXER);
     x ^ (x >> 29)
 }
+
+/// Undoes [`mix`].
+fn unmix(key: u64) -> *const () {
+    let x = (key ^ (key >> 29) ^ (key >> 58)).wrapping_mul(MIXER_INVERSE);
+    std::ptr::with_exposed_provenance((x ^ (x >> 32)) as usize)
+}
+
+const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
+/// By Newton's iteration, each step of which doubles the number of bits that are right.
+const MIXER_INVERSE: u64 = {
+    let (mut inverse, mut bits) = (MIXER, 3);
+    while bits < 64 {
+        inverse = inverse.wrapping_mul(2_u64.wrapping_sub(MIXER.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+};
 
 /// The queue of an address, its bucket locked (Go's `rootFor`). Opened when this is dropped. While it lives no other bucket is
 /// locked, nobody is readied and no user code runs.
@@ -191,7 +214,7 @@ impl Queue {
         loop {
             // SAFETY: the bucket is locked.
             let sg = unsafe { self.root().first_open(key) }?;
-            let size = sg.size.get();
+            let size = sg.size;
             if !take(size) {
                 return None;
             }
@@ -232,8 +255,26 @@ impl Queue {
         reason: WaitReason,
     ) -> Result<u8, Left> {
         // SAFETY: the caller's promise.
+        unsafe { self.park_for((Purpose::Event, 0), gp, front, deadline, reason) }
+    }
+
+    /// [`Queue::park`] for what [`leave_behind`] may have to give back.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Queue::park`]; what is waited for is what the purpose says, is at that address, and stays there while the caller
+    /// waits.
+    unsafe fn park_for(
+        self,
+        what: (Purpose, usize),
+        gp: &'static G,
+        front: bool,
+        deadline: Nanos,
+        reason: WaitReason,
+    ) -> Result<u8, Left> {
+        // SAFETY: the caller's promise.
         unsafe {
-            let sg = self.enlist(gp, front, deadline, true);
+            let sg = self.enlist(what, gp, front, deadline, true);
             self.sleep(sg, deadline, reason)
         }
     }
@@ -243,15 +284,22 @@ impl Queue {
     ///
     /// # Safety
     ///
-    /// As for [`Queue::park`].
-    unsafe fn enlist(&self, gp: &'static G, front: bool, deadline: Nanos, parked: bool) -> &'static Sudog {
+    /// As for [`Queue::park_for`].
+    unsafe fn enlist(
+        &self,
+        (purpose, size): (Purpose, usize),
+        gp: &'static G,
+        front: bool,
+        deadline: Nanos,
+        parked: bool,
+    ) -> &'static Sudog {
         let timed = deadline != Nanos::NEVER;
         if timed {
             gp.begin_select();
         } else {
             begin_wait(gp);
         }
-        let sg = Sudog::in_g(gp, timed || gp.may_borrow(), parked);
+        let sg = Sudog::in_g(gp, timed || gp.may_borrow(), parked, purpose, size);
         // SAFETY: the bucket is locked; the sudog lies in the G until its wait is over.
         unsafe { (*self.bucket.root.get()).enqueue(sg, self.key, front) };
         sg
@@ -268,17 +316,20 @@ impl Queue {
         // The commit opens the bucket.
         let _open_later = ManuallyDrop::new(self);
         let lock = (&raw const bucket.lock).cast_mut().cast();
+        let phase = gp.phase.replace(Phase::AtAddress);
         // SAFETY: whoever dequeues the sudog readies us, once (R3); the commit lets them at it.
         unsafe {
             if deadline == Nanos::NEVER {
                 gopark(gp, Some(unlockf), lock, reason);
             } else if !gopark_until(gp, Some(unlockf), lock, reason, deadline) {
+                gp.phase.set(phase);
                 bucket.lock.lock();
                 let mut queue = Queue { bucket, key };
                 let was_queued = queue.root().remove(sg);
                 return Err(Left { queue, was_queued });
             }
         }
+        gp.phase.set(phase);
         gp.take_param();
         Ok(sg.word.get())
     }
@@ -347,6 +398,46 @@ impl Dequeued {
             // SAFETY: dequeued, and readied once, since `self` is used up (R3).
             unsafe { ready(current(), sg) };
         }
+    }
+}
+
+/// S4: the goroutine never runs again. If it was in a wait at an address, it leaves that; more than once does no harm. Runs on g0, or
+/// on a thread that is no goroutine's. No bucket is locked.
+///
+/// # Safety
+///
+/// Nobody runs the goroutine, now or later, and the frames that it waits in, or borrows from, are still there.
+pub(crate) unsafe fn leave_behind(gp: &'static G) {
+    if gp.phase.get() != Phase::AtAddress {
+        return;
+    }
+    // SAFETY: the phase says what lies there; the goroutine does not run, so it stays.
+    let sg = unsafe { &*gp.wait_place().cast::<Sudog>() };
+    let of: *const () = std::ptr::with_exposed_provenance(sg.size);
+    // SAFETY: the purpose says what is at the address, and it is borrowed by a frame that is still there.
+    unsafe {
+        match sg.purpose {
+            Purpose::Event => {}
+            Purpose::Lock => (*of.cast::<Mutex>()).leave_behind(sg),
+            Purpose::Read => (*of.cast::<RWMutex>()).leave_behind_reader(sg),
+            Purpose::Write => (*of.cast::<RWMutex>()).leave_behind_writer(sg),
+            Purpose::Notification => (*of.cast::<NotifyList>()).leave_behind(sg),
+            Purpose::Permits => (*Semaphore::of_address(unmix(sg.key()))).leave_behind(sg),
+        }
+    }
+}
+
+impl Queue {
+    /// Takes the wait of one who never comes back out: whether it was still there, and what its waker said. Once, and then
+    /// there is nothing more.
+    ///
+    /// # Safety
+    ///
+    /// `sg` is, or was, in this queue, and its goroutine is one that is left behind.
+    unsafe fn bury(&mut self, sg: &'static Sudog) -> (bool, u8) {
+        // SAFETY: the bucket is locked.
+        let was_queued = unsafe { self.root().remove(sg) };
+        (was_queued, sg.word.replace(NO_WORD))
     }
 }
 

@@ -67,6 +67,7 @@
 //!
 //! [`membarrier`]: crate::sync::membarrier
 
+use super::root::{Purpose, Sudog};
 use super::{Left, root_for};
 use crate::g::{G, WaitReason};
 use crate::proc::spin::{can_spin, do_spin};
@@ -245,8 +246,9 @@ impl Mutex {
                 return true;
             }
             // In front, if it was there before.
+            let what = (Purpose::Lock, (&raw const *self).expose_provenance());
             // SAFETY: gp is the caller, and may park.
-            match unsafe { queue.park(gp, w.since.is_some(), deadline, reason) } {
+            match unsafe { queue.park_for(what, gp, w.since.is_some(), deadline, reason) } {
                 Ok(HANDED) => {
                     debug_assert!(self.is_locked());
                     if !starved(since) {
@@ -334,6 +336,29 @@ impl Mutex {
             // Relaxed: under the bucket's lock.
             self.flags.fetch_and(!(PARKED | STARVING), Ordering::Relaxed);
         }
+    }
+
+    /// S4 of `sema`: the lock, or the turn to look at it, is for the next.
+    ///
+    /// # Safety
+    ///
+    /// As for `Queue::bury`.
+    #[cold]
+    pub(super) unsafe fn leave_behind(&self, sg: &'static Sudog) {
+        let mut queue = root_for(&raw const self.held);
+        // SAFETY: the caller's promise.
+        let (_, word) = unsafe { queue.bury(sg) };
+        self.leave(Left { queue, was_queued: true });
+        match word {
+            OPEN => {
+                self.give_back(true);
+                // ORDERING: as in `give_up`; whoever has the lock wakes the next.
+                fence(Ordering::SeqCst);
+            }
+            HANDED => store_and_fence(&self.held, false),
+            _ => return,
+        }
+        self.wake_one();
     }
 
     #[cold]

@@ -19,6 +19,9 @@
 //! N2: `waiting` is false only if nobody is in the queue. Written under the bucket's lock. Who changes what others wait for
 //! does so with the mutex, after the waiter's step 2, and so sees it.
 //!
+//! N3: One whose scheduler has ended (`proc::shutdown`) and that is still on its way from step 1 to step 3 is passed over as those
+//! that are parked: it finds itself out of the queue without a word, and parks all the same.
+//!
 //! # Differs from Go
 //!
 //! Go gives a ticket in step 1, enqueues in step 3, and looks for the ticket when it notifies. With deadlines a ticket may have
@@ -26,11 +29,17 @@
 //!
 //! Tested by `tests/loom_condvar.rs`; Go's cases in `runtime/tests/go_sync_cond.rs`.
 
+use super::root::{NO_WORD, Purpose, Sudog};
 use super::{Mutex, root_for};
 use crate::g::WaitReason;
 use crate::proc::{getg, pin};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::time::clock::Nanos;
+
+/// What a waker says: the notification was for one.
+const ONE: u8 = 0;
+/// What a waker says: all who waited were notified.
+const ALL: u8 = 1;
 
 /// The waits of a condition variable; see the module.
 ///
@@ -84,12 +93,20 @@ impl NotifyList {
         let queue = root_for(self);
         // Relaxed: N2.
         self.waiting.store(true, Ordering::Relaxed);
+        let what = (Purpose::Notification, (&raw const *self).expose_provenance());
         // SAFETY: gp is the caller, in no other wait before this one is over, and may park.
-        let sg = unsafe { queue.enlist(gp, false, deadline, false) };
+        let mut sg = unsafe { queue.enlist(what, gp, false, deadline, false) };
         drop(queue);
         mutex.unlock();
 
         let queue = root_for(self);
+        let passed_over = !sg.is_linked() && sg.word.get() == NO_WORD;
+        if passed_over {
+            // N3. As above, with a new record: the old one is in no queue.
+            self.waiting.store(true, Ordering::Relaxed);
+            // SAFETY: as above.
+            sg = unsafe { queue.enlist(what, gp, false, deadline, false) };
+        }
         let notified = if !sg.is_linked() {
             drop(queue);
             true
@@ -116,12 +133,30 @@ impl NotifyList {
             return false;
         }
         let mut queue = root_for(self);
-        let first = queue.dequeue(0);
+        let first = queue.dequeue(ONE);
         if first.as_ref().is_none_or(|first| first.last) {
             self.waiting.store(false, Ordering::Relaxed);
         }
         drop(queue);
         first.map(|first| first.ready()).is_some()
+    }
+
+    /// S4 of `sema`: a notification that nobody will notice is the next one's, unless all had one.
+    ///
+    /// # Safety
+    ///
+    /// As for `Queue::bury`.
+    #[cold]
+    pub(super) unsafe fn leave_behind(&self, sg: &'static Sudog) {
+        let mut queue = root_for(self);
+        // SAFETY: the caller's promise.
+        let (_, word) = unsafe { queue.bury(sg) };
+        let waiting = !queue.is_empty();
+        self.waiting.store(waiting, Ordering::Relaxed);
+        drop(queue);
+        if word == ONE {
+            self.notify_one();
+        }
     }
 
     /// Wakes all who wait. Returns how many there were.
@@ -133,7 +168,7 @@ impl NotifyList {
         let queue = root_for(self);
         self.waiting.store(false, Ordering::Relaxed);
         let mut all = 0;
-        queue.ready_all(0, |n| all += n);
+        queue.ready_all(ALL, |n| all += n);
         all
     }
 }

@@ -19,7 +19,7 @@
 //!
 //! R2: A sudog in a root is alive. It lies in its G, and its wait is over only when it was taken out: by a waker
 //! ([`SemaRoot::dequeue`]) or by its own G under the lock ([`SemaRoot::remove`]); or never, if its wait is void
-//! (`proc::deadlock`), and then its place stays for ever.
+//! (`proc::deadlock`, `proc::shutdown`), and then its place stays for ever.
 //!
 //! R3: Whoever dequeues a sudog has the right to ready its G, once: for a wait that may end otherwise because it has won
 //! `win_select`, for a simple wait because a sudog is dequeued once.
@@ -29,13 +29,35 @@
 use crate::g::{G, INLINE};
 use std::cell::Cell;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What no waker says.
+pub(crate) const NO_WORD: u8 = u8::MAX;
+
+/// What a wait is for, and so who must be told if its goroutine never comes back from it (S4 of `sema`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Purpose {
+    /// Nothing that others could have in its place.
+    Event,
+    /// A `Mutex`.
+    Lock,
+    /// A `RWMutex`, for reading.
+    Read,
+    /// The same for writing, with its mutex.
+    Write,
+    /// A notification of a `NotifyList`.
+    Notification,
+    /// Permits of a `Semaphore`.
+    Permits,
+}
 
 /// One wait; see the module.
 #[derive(Debug)]
 pub(crate) struct Sudog {
     pub g: &'static G,
-    /// The address, mixed. Of a head; what the others have may be outdated.
-    key: Cell<u64>,
+    /// The address, mixed. Of a head; what the others have may be outdated, but for waits for permits. Written under the lock.
+    key: AtomicU64,
     /// The ring.
     next: Cell<*const Sudog>,
     prev: Cell<*const Sudog>,
@@ -47,21 +69,22 @@ pub(crate) struct Sudog {
     head: Cell<bool>,
     /// The G is off its stack, or on its way, and must be readied. Written under the lock.
     pub parked: Cell<bool>,
-    /// How much it waits for, where that is a number. Under the lock.
-    pub size: Cell<usize>,
-    /// What the waker says. Written by who has the right to ready, read by the woken.
+    pub purpose: Purpose,
+    /// How many permits it waits for, or the address of what it waits for.
+    pub size: usize,
+    /// What the waker says. Written under the lock by who has the right to ready, read by the woken.
     pub word: Cell<u8>,
 }
 
 impl Sudog {
     /// A wait that is in no root, in the place that the calling G has for its one wait.
     #[inline]
-    pub fn in_g(g: &'static G, claimed: bool, parked: bool) -> &'static Sudog {
+    pub fn in_g(g: &'static G, claimed: bool, parked: bool, purpose: Purpose, size: usize) -> &'static Sudog {
         const { assert!(size_of::<Sudog>() <= size_of::<[usize; INLINE]>()) };
         let place = g.wait_place().cast::<Sudog>();
         let sg = Sudog {
             g,
-            key: Cell::new(0),
+            key: AtomicU64::new(0),
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),
             child: [const { Cell::new(ptr::null()) }; 2],
@@ -69,8 +92,9 @@ impl Sudog {
             linked: Cell::new(false),
             head: Cell::new(false),
             parked: Cell::new(parked),
-            size: Cell::new(0),
-            word: Cell::new(0),
+            purpose,
+            size,
+            word: Cell::new(NO_WORD),
         };
         // SAFETY: the caller is `g`, in no other wait; the place is large and aligned enough, and never freed.
         unsafe {
@@ -82,12 +106,24 @@ impl Sudog {
     /// Whether the wait, which is out of its queue, is still open; then the caller must ready it (R3). Under the lock.
     pub fn claim(&self) -> bool {
         // One that may end otherwise may have done so, and not come here yet to leave.
-        !never_runs_again(self.g) && (!self.claimed || self.g.win_select())
+        !self.g.waits_are_void() && (!self.claimed || self.g.win_select())
     }
 
     /// True if [`Sudog::claim`] would fail.
     fn is_over(&self) -> bool {
-        never_runs_again(self.g) || (self.claimed && self.g.select_is_won())
+        self.g.waits_are_void() || (self.claimed && self.g.select_is_won())
+    }
+
+    /// See the field.
+    #[inline]
+    pub fn key(&self) -> u64 {
+        // Relaxed: written under the lock; what is read without it does not change while the wait lasts.
+        self.key.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set_key(&self, key: u64) {
+        self.key.store(key, Ordering::Relaxed);
     }
 
     /// It is in a root. Under the lock.
@@ -119,7 +155,7 @@ impl SemaRoot {
         unsafe {
             loop {
                 let sg = (*link).get();
-                if sg.is_null() || (*sg).key.get() == key {
+                if sg.is_null() || (*sg).key() == key {
                     return link;
                 }
                 link = &raw const (*sg).child[(bits >> 63) as usize];
@@ -139,7 +175,7 @@ impl SemaRoot {
         // SAFETY: R1, R2, and the caller's promise for `sg`.
         unsafe {
             (*sg).linked.set(true);
-            (*sg).key.set(key);
+            (*sg).set_key(key);
             let head = (*link).get();
             if head.is_null() {
                 (*sg).next.set(sg);
@@ -238,7 +274,7 @@ impl SemaRoot {
         }
         if sg.head.get() {
             // SAFETY: R4: that is where it is.
-            unsafe { unlink_head(self.find(sg.key.get()), sg) };
+            unsafe { unlink_head(self.find(sg.key()), sg) };
         } else {
             // SAFETY: R1, R2.
             unsafe { unlink_inner(sg) };
@@ -260,22 +296,12 @@ impl SemaRoot {
                 return;
             }
             cut(link, head);
-            (*head).key.set(to);
+            (*head).set_key(to);
             let link = self.find(to);
             debug_assert!((*link).get().is_null());
             (*link).set(head);
         }
     }
-}
-
-/// True if it was abandoned with its scheduler (`proc::shutdown`).
-#[inline]
-fn never_runs_again(gp: &'static G) -> bool {
-    #[cfg(not(loom))]
-    let stopped = gp.sched().is_some_and(crate::sched::Sched::stopped);
-    #[cfg(loom)]
-    let (_, stopped) = (gp, false);
-    stopped
 }
 
 /// Takes a head out of the tree, its ring with it: the place goes to some leaf below, whose key leads there as well.
@@ -326,7 +352,7 @@ unsafe fn adopt(link: Link, old: *const Sudog, new: *const Sudog) {
 unsafe fn replace(link: Link, head: *const Sudog, new: *const Sudog) {
     // SAFETY: R1, R2.
     unsafe {
-        (*new).key.set((*head).key.get());
+        (*new).set_key((*head).key());
         (*head).head.set(false);
         (*new).head.set(true);
         adopt(link, head, new);
@@ -375,7 +401,7 @@ mod tests {
     fn waiting(claimed: bool) -> &'static Sudog {
         let gp: &'static G = Box::leak(Box::new(G::new()));
         gp.begin_select();
-        Sudog::in_g(gp, claimed, true)
+        Sudog::in_g(gp, claimed, true, Purpose::Event, 0)
     }
 
     #[derive(Clone, Debug)]

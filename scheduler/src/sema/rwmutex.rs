@@ -31,7 +31,9 @@
 //! writer clears WRITER before it looks for READERS, and counts who is in the queue under the bucket's lock, while it still
 //! has the mutex: no other writer comes between.
 //!
-//! W4: A writer that leaves by a deadline, or whose wait is void when its turn comes, opens the lock as if it had had it.
+//! W4: A writer that leaves by a deadline, or whose wait is void, opens the lock as if it had had it: it does so itself, or whoever
+//! comes upon it, under its bucket's lock, clears PENDING, and does it for it (the last reader, a reader that is kept out, the end of
+//! the writer's scheduler).
 //!
 //! # Waiting awake
 //!
@@ -61,6 +63,7 @@
 //!
 //! Tested by `tests/loom_rwmutex.rs`; Go's cases in `runtime/tests/go_sync_rwmutex.rs`.
 
+use super::root::{NO_WORD, Purpose, Sudog};
 use super::{Mutex, Queue, root_for};
 use crate::g::{G, WaitReason};
 use crate::proc::spin::{BRIEF, can_spin, do_brief_spin, do_spin};
@@ -150,6 +153,11 @@ impl RWMutex {
     /// Takes the lock for reading if no writer has it or waits for it.
     #[inline]
     pub fn try_rlock(&self) -> bool {
+        self.try_rlock_once() || (self.dead_writer_goes() && self.try_rlock_once())
+    }
+
+    #[inline]
+    fn try_rlock_once(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & WRITER == 0 {
             // ORDERING: Acquire, as in `rlock_until`.
@@ -170,6 +178,7 @@ impl RWMutex {
         if pin::may_park(gp) && self.spin_for_writer(gp) {
             return true;
         }
+        self.dead_writer_goes();
         let queue = self.readers();
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -186,8 +195,9 @@ impl RWMutex {
             drop(queue);
             pin::refuse(gp);
         }
+        let what = (Purpose::Read, (&raw const *self).expose_provenance());
         // SAFETY: gp is the caller, and may park. Whoever wakes it has counted it.
-        unsafe { queue.park(gp, false, deadline, WaitReason::SyncRWMutexRLock).is_ok() }
+        unsafe { queue.park_for(what, gp, false, deadline, WaitReason::SyncRWMutexRLock).is_ok() }
     }
 
     /// Waits a little, awake, for the writer to go, if that makes sense; whether the lock was taken for reading.
@@ -198,7 +208,7 @@ impl RWMutex {
             do_spin();
             spins += 1;
         }
-        spins > 0 && self.try_rlock()
+        spins > 0 && self.try_rlock_once()
     }
 
     /// Waits a little, awake, for those who read to go, if that makes sense; whether they are gone. The caller has `w`, and
@@ -306,8 +316,9 @@ impl RWMutex {
             return true;
         }
         if may_park {
+            let what = (Purpose::Write, (&raw const *self).expose_provenance());
             // SAFETY: gp is the caller, and may park.
-            match unsafe { queue.park(gp, false, deadline, WaitReason::SyncRWMutexLock) } {
+            match unsafe { queue.park_for(what, gp, false, deadline, WaitReason::SyncRWMutexLock) } {
                 Ok(_) => return true,
                 Err(left) if left.was_queued => self.withdraw(left.queue),
                 // `last_reader` has found it gone, and opened the lock for it.
@@ -317,6 +328,54 @@ impl RWMutex {
         }
         self.withdraw(queue);
         pin::refuse(gp);
+    }
+
+    /// W4, for a reader: a writer that waits and will never go on keeps nobody out. Whether there was one.
+    #[cold]
+    fn dead_writer_goes(&self) -> bool {
+        if self.word.load(Ordering::Relaxed) & PENDING == 0 {
+            return false;
+        }
+        let mut queue = self.writer();
+        let dead = self.word.load(Ordering::Relaxed) & PENDING != 0 && queue.none_open();
+        if dead {
+            self.withdraw(queue);
+        }
+        dead
+    }
+
+    /// S4 of `sema`: a reader that was counted goes.
+    ///
+    /// # Safety
+    ///
+    /// As for `Queue::bury`.
+    #[cold]
+    pub(super) unsafe fn leave_behind_reader(&self, sg: &'static Sudog) {
+        // SAFETY: the caller's promise.
+        let (_, word) = unsafe { self.readers().bury(sg) };
+        if word != NO_WORD {
+            self.runlock();
+        }
+    }
+
+    /// S4 of `sema`, W4.
+    ///
+    /// # Safety
+    ///
+    /// As for `Queue::bury`.
+    #[cold]
+    pub(super) unsafe fn leave_behind_writer(&self, sg: &'static Sudog) {
+        let mut queue = self.writer();
+        // SAFETY: the caller's promise.
+        match unsafe { queue.bury(sg) } {
+            (true, _) => self.withdraw(queue),
+            (false, word) => {
+                drop(queue);
+                if word != NO_WORD {
+                    self.unlock();
+                }
+            }
+        }
     }
 
     /// W4: the writer does not wait any more, and goes. PENDING is its own.

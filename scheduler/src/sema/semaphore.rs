@@ -38,7 +38,7 @@
 //!
 //! Tested by `tests/loom_semaphore.rs`; the promises in `runtime/tests/promises_semaphore.rs`.
 
-use super::root::Sudog;
+use super::root::{Purpose, Sudog};
 use super::{Dequeued, Queue, root_for};
 use crate::g::{G, WaitReason};
 use crate::proc::spin::{can_spin, do_spin};
@@ -253,8 +253,7 @@ impl Semaphore {
         }
         // SAFETY: gp is the caller, and may park; the sudog goes to sleep below, under the same lock.
         let woken = unsafe {
-            let sg = queue.enlist(gp, false, deadline, true);
-            sg.size.set(k);
+            let sg = queue.enlist((Purpose::Permits, k), gp, false, deadline, true);
             if let Some(cancel) = cancel {
                 *cancel.state.lock() = State::Waiting(sg);
             }
@@ -302,6 +301,26 @@ impl Semaphore {
         // Relaxed: under the bucket's lock.
         self.queued.store(false, Ordering::Relaxed);
         true
+    }
+
+    /// The semaphore that is waited at by this address.
+    pub(super) fn of_address(free: *const ()) -> *const Semaphore {
+        free.wrapping_byte_sub(std::mem::offset_of!(Semaphore, free)).cast()
+    }
+
+    /// S4 of `sema`, P4: what it was given goes back, and it is in nobody's way any more.
+    ///
+    /// # Safety
+    ///
+    /// As for `Queue::bury`.
+    #[cold]
+    pub(super) unsafe fn leave_behind(&self, sg: &'static Sudog) {
+        // SAFETY: the caller's promise.
+        let (_, word) = unsafe { self.queue().bury(sg) };
+        if word == SERVED {
+            let _counted = self.add(sg.size);
+        }
+        self.serve();
     }
 
     /// P4: somebody has left the queue, or has not joined it after all.
