@@ -129,28 +129,45 @@ pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let me = getg();
-    let scope = Scope {
-        main: me.main_of(),
-        shared: Arc::new(Shared { left: Gate::new(0), panicked: AtomicBool::new(false) }),
-        scope: PhantomData,
-        env: PhantomData,
-    };
+    // SAFETY: its end is called next, however the body ends.
+    let scope = unsafe { Scope::new() };
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    let refused = !pin::may_park(me) && !scope.shared.is_empty();
-    if refused {
-        // It must not be suspended, and cannot leave: it waits with its thread, and panics after that.
-        while !scope.shared.is_empty() {
-            blocking(nap);
+    scope.end(result)
+}
+
+impl Scope<'_, '_> {
+    /// A scope without goroutines.
+    ///
+    /// # Safety
+    ///
+    /// The caller calls [`Scope::end`] before it leaves its frame, on whatever way.
+    pub(crate) unsafe fn new() -> Self {
+        Scope {
+            main: getg().main_of(),
+            shared: Arc::new(Shared { left: Gate::new(0), panicked: AtomicBool::new(false) }),
+            scope: PhantomData,
+            env: PhantomData,
         }
-    } else {
-        scope.shared.left.wait(WaitReason::Semacquire, |&left| left == 0);
     }
-    match result {
-        Err(payload) => resume_unwind(payload),
-        Ok(_) if refused => pin::refuse(me),
-        Ok(_) if scope.shared.panicked.load(Ordering::Relaxed) => panic!("a scoped goroutine panicked"),
-        Ok(value) => value,
+
+    /// Waits until all goroutines have ended. The result of the scope's body, or the panic with which the scope ends.
+    pub(crate) fn end<T>(&self, result: std::thread::Result<T>) -> T {
+        let me = getg();
+        let refused = !pin::may_park(me) && !self.shared.is_empty();
+        if refused {
+            // It must not be suspended, and cannot leave: it waits with its thread, and panics after that.
+            while !self.shared.is_empty() {
+                blocking(nap);
+            }
+        } else {
+            self.shared.left.wait(WaitReason::Semacquire, |&left| left == 0);
+        }
+        match result {
+            Err(payload) => resume_unwind(payload),
+            Ok(_) if refused => pin::refuse(me),
+            Ok(_) if self.shared.panicked.load(Ordering::Relaxed) => panic!("a scoped goroutine panicked"),
+            Ok(value) => value,
+        }
     }
 }
 
@@ -185,7 +202,7 @@ impl<'scope> Scope<'scope, '_> {
         let me = getg();
         let bound = if self.main.is_some() { Bound::Scope } else { Bound::Free };
         let options = Options { bound, under: self.main, ..Options::default() };
-        // SAFETY: `scope` waits until the body has been run or dropped, by which time it holds nothing of 'scope any
+        // SAFETY: `Scope::end` waits until the body has been run or dropped, by which time it holds nothing of 'scope any
         // more; its own result is (). F and T are Send.
         let goroutine = unsafe { spawn_unchecked(me, sched_of(me), options, move || body.run()) };
         ScopedJoinHandle { goroutine, packet, scope: PhantomData }

@@ -97,6 +97,19 @@ fn a_group_whose_goroutine_never_ends() {
 }
 
 #[test]
+fn a_group_in_a_scope_whose_goroutine_never_ends() {
+    is_reported("a_group_in_a_scope_whose_goroutine_never_ends", "semacquire", || {
+        let ch = chan::<()>(0);
+        let _ = ErrGroup::<()>::scope(|g| {
+            g.go(|| {
+                ch.recv();
+                Ok(())
+            });
+        });
+    });
+}
+
+#[test]
 fn calls_that_wait_for_each_other() {
     is_reported("calls_that_wait_for_each_other", "singleflight.Group.Do", || {
         let (group, ch) = (Arc::new(SingleFlight::<u8, u8>::new()), chan::<()>(0));

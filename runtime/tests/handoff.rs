@@ -5,7 +5,7 @@ mod common;
 use common::{at_each_size, builder};
 use gort::{go, lock_os_thread};
 use std::hint::black_box;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -681,6 +681,20 @@ fn run_and_scope_do_not_leave_what_they_lent_where_suspending_is_forbidden() {
         };
         assert!(said.contains("NoSuspendGuard"), "{said}");
         gort::yield_now();
+        // So does a group's.
+        let lent = AtomicUsize::new(0);
+        let left = catch_unwind(AssertUnwindSafe(|| {
+            gort::sync::ErrGroup::<()>::scope(|g| {
+                g.go(|| {
+                    thread::sleep(Duration::from_millis(5));
+                    lent.fetch_add(1, SeqCst);
+                    Ok(())
+                });
+                gort::no_suspend()
+            })
+        }));
+        assert_eq!(lent.load(SeqCst), 1, "the scope was left before its goroutine had ended");
+        drop(left);
     });
 }
 

@@ -444,3 +444,20 @@ fn what_is_printed_is_what_go_prints() {
         assert_eq!(ContextError::DeadlineExceeded.to_string(), "context deadline exceeded");
     });
 }
+
+#[test]
+fn waiting_for_a_context_gives_the_reason_and_a_check_is_an_error_from_then_on() {
+    on_both(|| {
+        let (ctx, cancel) = with_cancel(&context::background());
+        assert_eq!((ctx.check(), context::background().check()), (Ok(()), Ok(())));
+        let waits = ctx.clone();
+        let h = go(move || waits.wait());
+        until_parked(&h, "chan receive");
+        cancel();
+        assert_eq!(h.join().unwrap(), ContextError::Canceled);
+        assert_eq!((ctx.wait(), ctx.check()), (ContextError::Canceled, Err(ContextError::Canceled)));
+        let (late, _cancel) = with_timeout(&context::background(), Duration::from_millis(1));
+        assert_eq!(late.wait(), ContextError::DeadlineExceeded);
+        assert_eq!(with_value(&late, 1_u8).check(), Err(ContextError::DeadlineExceeded));
+    });
+}

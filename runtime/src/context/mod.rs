@@ -169,6 +169,50 @@ impl Context {
         self.canceller()?.cancel().err()
     }
 
+    /// An error if the context is done, for `?` between two steps of what can be given up.
+    ///
+    /// # Errors
+    ///
+    /// What [`Context::err`] gives.
+    ///
+    /// ```
+    /// use gort::context::{self, Context, ContextError};
+    /// fn sum(ctx: &Context, parts: &[u32]) -> Result<u32, ContextError> {
+    ///     let mut sum = 0;
+    ///     for part in parts {
+    ///         ctx.check()?;
+    ///         sum += part;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    ///
+    /// let (ctx, cancel) = context::with_cancel(&context::background());
+    /// assert_eq!(sum(&ctx, &[1, 2]), Ok(3));
+    /// cancel();
+    /// assert_eq!(sum(&ctx, &[1, 2]), Err(ContextError::Canceled));
+    /// ```
+    #[inline]
+    pub fn check(&self) -> Result<(), ContextError> {
+        self.err().map_or(Ok(()), Err)
+    }
+
+    /// Waits until the context is done, and says why: parks the goroutine, or blocks the plain thread. For ever if it can never be
+    /// done, as [`background`].
+    ///
+    /// ```
+    /// use gort::context::{self, ContextError};
+    /// let (ctx, _cancel) = context::with_timeout(&context::background(), std::time::Duration::from_millis(1));
+    /// assert_eq!(ctx.wait(), ContextError::DeadlineExceeded);
+    /// ```
+    pub fn wait(&self) -> ContextError {
+        loop {
+            if let Some(err) = self.err() {
+                return err;
+            }
+            self.done().recv();
+        }
+    }
+
     /// When the context is done at the latest (Go's `Deadline`).
     ///
     /// ```

@@ -1,8 +1,10 @@
-//! [`ErrGroup`]: goroutines that fail together (Go's `x/sync/errgroup`).
+//! [`ErrGroup`]: goroutines that fail together (Go's `x/sync/errgroup`); [`ErrScope`]: the same for goroutines that borrow, in
+//! a [`Scope`], which counts and waits for them.
 
 use super::{Semaphore, WaitGroup};
 use crate::context::{self, CancelCauseFunc, Cause, Context};
 use crate::go::go;
+use crate::scope::Scope;
 use gort_scheduler::proc::newproc::report_panic;
 use gort_scheduler::sync::Spinning;
 use std::any::Any;
@@ -26,9 +28,27 @@ pub struct ErrGroup<E> {
 
 struct Shared<E> {
     running: WaitGroup,
+    group: Group<E>,
+}
+
+/// What [`ErrGroup`] and [`ErrScope`] have in common.
+struct Group<E> {
     state: Spinning<State<E>>,
     /// Of the group's context, if it has one.
-    cancel: Option<CancelCauseFunc>,
+    cancel: Option<Cancel<E>>,
+}
+
+/// How a context is cancelled, and the cause that an error is if it was made for that: the cause of a context is shared, an
+/// `E` in general is not.
+struct Cancel<E> {
+    func: CancelCauseFunc,
+    cause: fn(&E) -> Option<Cause>,
+}
+
+impl<E: 'static> Cancel<E> {
+    fn new(func: CancelCauseFunc) -> Cancel<E> {
+        Cancel { func, cause: |e| (e as &dyn Any).downcast_ref::<Cause>().cloned() }
+    }
 }
 
 struct State<E> {
@@ -76,13 +96,11 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// ```
     pub fn with_context(ctx: &Context) -> (ErrGroup<E>, Context) {
         let (ctx, cancel) = context::with_cancel_cause(ctx);
-        (ErrGroup::with(Some(cancel)), ctx)
+        (ErrGroup::with(Some(Cancel::new(cancel))), ctx)
     }
 
-    fn with(cancel: Option<CancelCauseFunc>) -> ErrGroup<E> {
-        let state = State { active: 0, limit: None, error: None, panic: None };
-        let shared = Shared { running: WaitGroup::new(), state: Spinning::new(state), cancel };
-        ErrGroup { shared: Arc::new(shared) }
+    fn with(cancel: Option<Cancel<E>>) -> ErrGroup<E> {
+        ErrGroup { shared: Arc::new(Shared { running: WaitGroup::new(), group: Group::new(cancel) }) }
     }
 
     /// Runs `f` in a goroutine of the group. At the [limit](ErrGroup::set_limit) it waits first, until one of them has ended.
@@ -100,11 +118,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
-        let limit = self.shared.state.lock().limit.clone();
-        if let Some(limit) = &limit {
-            limit.acquire(1);
-        }
-        self.start(limit, f);
+        self.start(self.shared.group.permit(), f);
     }
 
     /// [`go`](ErrGroup::go), if that is possible without waiting. False: the group is at its limit, and `f` has been dropped.
@@ -119,32 +133,23 @@ impl<E: Send + 'static> ErrGroup<E> {
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
-        let limit = self.shared.state.lock().limit.clone();
-        let room = limit.as_ref().is_none_or(|limit| limit.try_acquire(1));
-        if room {
-            self.start(limit, f);
+        match self.shared.group.try_permit() {
+            Some(permit) => self.start(permit, f),
+            None => return false,
         }
-        room
+        true
     }
 
-    /// Starts it. A permit of `limit` has been taken.
     #[track_caller]
-    fn start<F>(&self, limit: Option<Arc<Semaphore>>, f: F)
+    fn start<F>(&self, permit: Permit, f: F)
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
-        self.shared.state.lock().active += 1;
         self.shared.running.add(1);
-        let running = Running { shared: self.shared.clone(), limit };
+        self.shared.group.begin();
+        let running = Running { shared: self.shared.clone(), permit };
         go(move || {
-            match catch_unwind(AssertUnwindSafe(f)) {
-                Ok(Ok(())) => {}
-                Ok(Err(e)) => running.shared.failed(e),
-                Err(payload) => {
-                    report_panic(&*payload);
-                    running.shared.panicked(payload);
-                }
-            }
+            running.shared.group.run(f);
             drop(running);
         });
     }
@@ -163,16 +168,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// ```
     #[track_caller]
     pub fn set_limit(&self, n: usize) {
-        let limit = Some(Arc::new(Semaphore::new(n)));
-        let mut state = self.shared.state.lock();
-        let active = state.active;
-        let old = if active == 0 { std::mem::replace(&mut state.limit, limit) } else { limit };
-        drop(state);
-        drop(old);
-        assert!(
-            active == 0,
-            "errgroup: modify limit while {active} goroutines in the group are still active"
-        );
+        self.shared.group.set_limit(n);
     }
 
     /// Waits until all goroutines of the group have ended, cancels its context, and gives the first error.
@@ -194,30 +190,272 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// ```
     pub fn wait(&self) -> Result<(), E> {
         self.shared.running.wait();
-        // If there was an error, it has cancelled.
-        self.shared.cancel(None);
-        let (error, panic) = {
-            let mut state = self.shared.state.lock();
-            (state.error.take(), state.panic.take())
-        };
-        match (panic, error) {
-            (Some(payload), _) => resume_unwind(payload),
-            (None, Some(e)) => Err(e),
-            (None, None) => Ok(()),
+        self.shared.group.outcome()
+    }
+}
+
+impl<E: Send> ErrGroup<E> {
+    /// Runs `f` with a group whose goroutines may borrow from the caller's frame, and returns when all of them have ended: what
+    /// `f` returned, or the first error that one of them gave.
+    ///
+    /// # Errors
+    ///
+    /// The first one that a goroutine gave.
+    ///
+    /// # Panics
+    ///
+    /// With f's panic; else with that of the first goroutine that panicked, whether there was an error or not.
+    ///
+    /// ```
+    /// use gort::sync::ErrGroup;
+    /// let words = ["1", "2", "x"];
+    /// let parsed = ErrGroup::scope(|g| {
+    ///     g.set_limit(2);
+    ///     for w in &words {
+    ///         g.go(|| w.parse::<i32>().map(drop));
+    ///     }
+    ///     words.len()
+    /// });
+    /// assert_eq!(parsed.unwrap_err().to_string(), "invalid digit found in string");
+    /// ```
+    pub fn scope<'env, F, T>(f: F) -> Result<T, E>
+    where
+        E: 'env,
+        F: for<'scope> FnOnce(&'scope ErrScope<'scope, 'env, E>) -> T,
+    {
+        in_scope(context::background(), None, f)
+    }
+}
+
+impl<E: Send + 'static> ErrGroup<E> {
+    /// [`ErrGroup::scope`] with a context below `ctx`, which is cancelled when a goroutine gives the first error, when one of
+    /// them or `f` panics, and at the latest when all have ended.
+    ///
+    /// If `E` is [`Cause`], the error is also the context's [`cause`](context::cause).
+    ///
+    /// # Errors
+    ///
+    /// As [`ErrGroup::scope`].
+    ///
+    /// # Panics
+    ///
+    /// As [`ErrGroup::scope`].
+    ///
+    /// ```
+    /// use gort::context::{self, ContextError};
+    /// use gort::sync::ErrGroup;
+    /// let (parts, found) = (["hay", "needle", "hay"], gort::sync::Mutex::new(None));
+    /// let searched = ErrGroup::<ContextError>::scope_context(&context::background(), |g, ctx| {
+    ///     for (i, part) in parts.iter().enumerate() {
+    ///         let found = &found;
+    ///         g.go(move || {
+    ///             ctx.check()?; // another one has failed
+    ///             if *part == "needle" {
+    ///                 *found.lock() = Some(i);
+    ///             }
+    ///             Ok(())
+    ///         });
+    ///     }
+    /// });
+    /// assert_eq!((searched, found.into_inner()), (Ok(()), Some(1)));
+    /// ```
+    pub fn scope_context<'env, F, T>(ctx: &Context, f: F) -> Result<T, E>
+    where
+        F: for<'scope> FnOnce(&'scope ErrScope<'scope, 'env, E>, &'scope Context) -> T,
+    {
+        let (ctx, cancel) = context::with_cancel_cause(ctx);
+        in_scope(ctx, Some(Cancel::new(cancel)), |g| f(g, &g.ctx))
+    }
+}
+
+/// Runs the body of a scope with a group.
+fn in_scope<'env, E, F, T>(ctx: Context, cancel: Option<Cancel<E>>, f: F) -> Result<T, E>
+where
+    E: Send + 'env,
+    F: for<'scope> FnOnce(&'scope ErrScope<'scope, 'env, E>) -> T,
+{
+    // SAFETY: its end is called next, however the body ends.
+    let scope = ErrScope { scope: unsafe { Scope::new() }, group: Group::new(cancel), ctx };
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    if result.is_err() {
+        // The goroutines are to end, and may wait for nothing else.
+        scope.group.cancel(None);
+    }
+    let value = scope.scope.end(result);
+    scope.group.outcome().map(|()| value)
+}
+
+/// Where goroutines that borrow and may fail are started. From [`ErrGroup::scope`] and [`ErrGroup::scope_context`].
+pub struct ErrScope<'scope, 'env: 'scope, E: 'env> {
+    scope: Scope<'scope, 'env>,
+    group: Group<E>,
+    /// The group's context, or one that is never done.
+    ctx: Context,
+}
+
+impl<'scope, 'env, E: Send + 'env> ErrScope<'scope, 'env, E> {
+    /// Runs `f`, which may borrow what outlives the scope, in a goroutine of the group. At the
+    /// [limit](ErrScope::set_limit) it waits first, until one of them has ended. Goroutines of the group may start others in it.
+    ///
+    /// A panic in `f` is reported as that of any goroutine, cancels the group's context, and is raised again at the end of the
+    /// scope.
+    ///
+    /// # Panics
+    ///
+    /// As [`go`](crate::go()).
+    ///
+    /// ```
+    /// let text = String::from("borrowed");
+    /// let done = gort::sync::ErrGroup::scope(|g| {
+    ///     g.go(|| if text.is_empty() { Err("no text") } else { Ok(()) });
+    /// });
+    /// assert_eq!(done, Ok(()));
+    /// ```
+    #[track_caller]
+    pub fn go<F>(&'scope self, f: F)
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'scope,
+    {
+        self.start(self.group.permit(), f);
+    }
+
+    /// [`go`](ErrScope::go), if that is possible without waiting. False: the group is at its limit, and `f` has been dropped.
+    ///
+    /// ```
+    /// let started = gort::sync::ErrGroup::<()>::scope(|g| {
+    ///     g.set_limit(0);
+    ///     g.try_go(|| Ok(()))
+    /// });
+    /// assert_eq!(started, Ok(false));
+    /// ```
+    #[track_caller]
+    pub fn try_go<F>(&'scope self, f: F) -> bool
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'scope,
+    {
+        match self.group.try_permit() {
+            Some(permit) => self.start(permit, f),
+            None => return false,
+        }
+        true
+    }
+
+    #[track_caller]
+    fn start<F>(&'scope self, permit: Permit, f: F)
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'scope,
+    {
+        self.group.begin();
+        let running = RunningHere { group: &self.group, permit };
+        self.scope.go(move || {
+            running.group.run(f);
+            drop(running);
+        });
+    }
+
+    /// From now on at most `n` goroutines of the group run at once; with 0, none. There is no limit before this is called.
+    ///
+    /// # Panics
+    ///
+    /// `errgroup: modify limit while N goroutines in the group are still active`.
+    ///
+    /// ```
+    /// let sum = std::sync::atomic::AtomicU32::new(0);
+    /// let done = gort::sync::ErrGroup::<()>::scope(|g| {
+    ///     g.set_limit(2);
+    ///     (0..10).for_each(|n| {
+    ///         let sum = &sum;
+    ///         g.go(move || {
+    ///             sum.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    ///             Ok(())
+    ///         });
+    ///     });
+    /// });
+    /// assert_eq!((done, sum.into_inner()), (Ok(()), 45));
+    /// ```
+    #[track_caller]
+    pub fn set_limit(&self, n: usize) {
+        self.group.set_limit(n);
+    }
+}
+
+/// The right to run one more goroutine, if the group has a limit.
+struct Permit(Option<Arc<Semaphore>>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(limit) = self.0.take() {
+            limit.release(1);
         }
     }
 }
 
-impl<E: 'static> Shared<E> {
+impl<E> Group<E> {
+    fn new(cancel: Option<Cancel<E>>) -> Group<E> {
+        let state = State { active: 0, limit: None, error: None, panic: None };
+        Group { state: Spinning::new(state), cancel }
+    }
+
+    /// Waits until one more may run.
+    fn permit(&self) -> Permit {
+        let limit = self.state.lock().limit.clone();
+        if let Some(limit) = &limit {
+            limit.acquire(1);
+        }
+        Permit(limit)
+    }
+
+    /// [`Group::permit`], if that is possible without waiting.
+    fn try_permit(&self) -> Option<Permit> {
+        let limit = self.state.lock().limit.clone();
+        let room = limit.as_ref().is_none_or(|limit| limit.try_acquire(1));
+        room.then_some(Permit(limit))
+    }
+
+    #[track_caller]
+    fn set_limit(&self, n: usize) {
+        let limit = Some(Arc::new(Semaphore::new(n)));
+        let mut state = self.state.lock();
+        let active = state.active;
+        let old = if active == 0 { std::mem::replace(&mut state.limit, limit) } else { limit };
+        drop(state);
+        drop(old);
+        assert!(
+            active == 0,
+            "errgroup: modify limit while {active} goroutines in the group are still active"
+        );
+    }
+
+    fn begin(&self) {
+        self.state.lock().active += 1;
+    }
+
+    /// A goroutine has ended, in whatever way, that had begun.
+    fn end(&self, permit: &mut Permit) {
+        self.state.lock().active -= 1;
+        drop(std::mem::replace(permit, Permit(None)));
+    }
+
+    /// What a goroutine of the group does.
+    fn run(&self, f: impl FnOnce() -> Result<(), E>) {
+        match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => self.failed(e),
+            Err(payload) => {
+                report_panic(&*payload);
+                self.panicked(payload);
+            }
+        }
+    }
+
     fn cancel(&self, cause: Option<Cause>) {
         if let Some(cancel) = &self.cancel {
-            cancel(cause);
+            (cancel.func)(cause);
         }
     }
 
     fn failed(&self, e: E) {
-        // The cause of a context is shared, an E is not, unless it is made for that.
-        let cause = (&e as &dyn Any).downcast_ref::<Cause>().cloned();
+        let cause = self.cancel.as_ref().and_then(|cancel| (cancel.cause)(&e));
         let later = {
             let mut state = self.state.lock();
             if state.error.is_none() {
@@ -246,22 +484,46 @@ impl<E: 'static> Shared<E> {
         self.cancel(None);
         drop(later);
     }
+
+    /// What there is to say when all have ended.
+    fn outcome(&self) -> Result<(), E> {
+        // If there was an error, it has cancelled.
+        self.cancel(None);
+        let (error, panic) = {
+            let mut state = self.state.lock();
+            (state.error.take(), state.panic.take())
+        };
+        match (panic, error) {
+            (Some(payload), _) => resume_unwind(payload),
+            (None, Some(e)) => Err(e),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
-/// A goroutine of the group, however it ends.
+/// A goroutine of an [`ErrGroup`], however it ends.
 struct Running<E> {
     shared: Arc<Shared<E>>,
-    limit: Option<Arc<Semaphore>>,
+    permit: Permit,
 }
 
 impl<E> Drop for Running<E> {
     fn drop(&mut self) {
-        self.shared.state.lock().active -= 1;
-        if let Some(limit) = &self.limit {
-            limit.release(1);
-        }
+        self.shared.group.end(&mut self.permit);
         // Last: who has waited may change the limit.
         self.shared.running.done();
+    }
+}
+
+/// A goroutine of an [`ErrScope`], however it ends. The scope counts it out after this.
+struct RunningHere<'s, E> {
+    group: &'s Group<E>,
+    permit: Permit,
+}
+
+impl<E> Drop for RunningHere<'_, E> {
+    fn drop(&mut self) {
+        self.group.end(&mut self.permit);
     }
 }
 
@@ -278,9 +540,21 @@ impl<E> Clone for ErrGroup<E> {
     }
 }
 
+impl<E> fmt::Debug for Group<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let active = self.state.lock().active;
+        f.debug_struct("ErrGroup").field("active", &active).finish_non_exhaustive()
+    }
+}
+
 impl<E> fmt::Debug for ErrGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let active = self.shared.state.lock().active;
-        f.debug_struct("ErrGroup").field("active", &active).finish_non_exhaustive()
+        self.shared.group.fmt(f)
+    }
+}
+
+impl<'env, E: 'env> fmt::Debug for ErrScope<'_, 'env, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.group.fmt(f)
     }
 }
