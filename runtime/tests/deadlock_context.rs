@@ -136,7 +136,7 @@ fn a_semaphore_passes_over_who_was_given_up() {
                 let rt = Runtime::builder().max_procs(procs).build().unwrap();
                 let in_vain = catch_unwind(AssertUnwindSafe(|| match round {
                     0 => rt.run(|| sem.acquire(2)),
-                    1 => rt.run(|| _ = sem.acquire_context(&with_cancel(&background()).0, 2)),
+                    1 => rt.run(|| _ = sem.acquire_context(2, &with_cancel(&background()).0)),
                     _ => rt.run(|| gort::scope(|s| _ = s.go(|| sem.acquire(3)))),
                 }));
                 assert!(in_vain.is_err());

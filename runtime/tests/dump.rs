@@ -196,7 +196,7 @@ fn what_waits_for_others_says_at_what() {
         let acquires: [fn(&Semaphore); 3] = [
             |sem| sem.acquire(1),
             |sem| assert!(sem.acquire_timeout(1, LONG)),
-            |sem| assert!(sem.acquire_context(&with_timeout(&background(), LONG).0, 1).is_ok()),
+            |sem| assert!(sem.acquire_context(1, &with_timeout(&background(), LONG).0).is_ok()),
         ];
         for acquire in acquires {
             let own = sem.clone();

@@ -235,7 +235,7 @@ fn test_weighted_acquire() {
         let sem = Semaphore::new(2);
         let try_acquire = |n| {
             let (ctx, _cancel) = with_timeout(&background(), Duration::from_millis(10));
-            sem.acquire_context(&ctx, n).is_ok()
+            sem.acquire_context(n, &ctx).is_ok()
         };
         let mut tries = vec![try_acquire(1)];
         sem.acquire(1);
@@ -257,7 +257,7 @@ fn test_weighted_doesnt_block_if_too_big() {
         let (ctx, cancel) = with_cancel(&background());
         let too_big = go({
             let (sem, ctx) = (sem.clone(), ctx.clone());
-            move || sem.acquire_context(&ctx, N + 1)
+            move || sem.acquire_context(N + 1, &ctx)
         });
         until_parked(&too_big, "semacquire");
         let g = ErrGroup::<()>::new();
@@ -313,7 +313,7 @@ fn test_alloc_cancel_doesnt_starve() {
         let (ctx, cancel) = with_cancel(&background());
         let big = go({
             let sem = sem.clone();
-            move || sem.acquire_context(&ctx, 10)
+            move || sem.acquire_context(10, &ctx)
         });
         until_parked(&big, "semacquire");
         let small = go({

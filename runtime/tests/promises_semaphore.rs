@@ -27,7 +27,7 @@ fn there_are_never_more_holders_than_permits() {
                     2 => {
                         let (ctx, cancel) =
                             with_timeout(&background(), Duration::from_micros(rng.below(300) as u64));
-                        let got = SEM.acquire_context(&ctx, k);
+                        let got = SEM.acquire_context(k, &ctx);
                         cancel();
                         if got.is_err() {
                             continue;
@@ -109,7 +109,7 @@ fn who_gives_up_blocks_nobody_and_takes_nothing() {
         let (ctx, cancel) = with_cancel(&background());
         let gives_up = go({
             let sem = sem.clone();
-            move || sem.acquire_context(&ctx, 2)
+            move || sem.acquire_context(2, &ctx)
         });
         until_parked(&gives_up, "semacquire");
         let behind = go({
@@ -133,7 +133,7 @@ fn a_context_that_ends_under_a_plain_thread_ends_its_wait() {
         let (ctx, cancel) = with_cancel(&background());
         let waits = thread::spawn({
             let sem = sem.clone();
-            move || sem.acquire_context(&ctx, 1)
+            move || sem.acquire_context(1, &ctx)
         });
         eventually("it waits", || format!("{sem:?}").contains("waiting: 1"));
         cancel();

@@ -795,7 +795,7 @@ fn permits_are_somebodys_or_free_whatever_ends_a_wait_for_them() {
             let k = 1 + i % 2;
             let got = match i {
                 0 => s.acquire_timeout(k, a_moment()),
-                1 => s.acquire_context(&ctx, k).is_ok(),
+                1 => s.acquire_context(k, &ctx).is_ok(),
                 _ => {
                     s.acquire(k);
                     true

@@ -103,13 +103,12 @@ impl Semaphore {
     /// use gort::context::{self, ContextError};
     /// let sem = gort::sync::Semaphore::new(1);
     /// let (ctx, cancel) = context::with_cancel(&context::background());
-    /// assert_eq!(sem.acquire_context(&ctx, 1), Ok(()));
+    /// assert_eq!(sem.acquire_context(1, &ctx), Ok(()));
     /// cancel();
-    /// assert_eq!(sem.acquire_context(&ctx, 1), Err(ContextError::Canceled));
+    /// assert_eq!(sem.acquire_context(1, &ctx), Err(ContextError::Canceled));
     /// ```
-    pub fn acquire_context(&self, ctx: &Context, k: usize) -> Result<(), ContextError> {
-        let is_done = |ctx: &Context| ctx.err().map_or(Ok(()), Err);
-        is_done(ctx)?;
+    pub fn acquire_context(&self, k: usize, ctx: &Context) -> Result<(), ContextError> {
+        ctx.check()?;
         if self.raw.take(k) {
             return Ok(());
         }
@@ -120,7 +119,7 @@ impl Semaphore {
         }));
         let got = self.raw.acquire_or(k, &cancel);
         drop(registered);
-        let done = is_done(ctx);
+        let done = ctx.check();
         if done.is_err() && got {
             self.release(k);
         }
