@@ -60,6 +60,21 @@ impl GlobQueue {
         drop(idle);
     }
 
+    /// Takes out those that `f` is true for; the others stay, in their order. Under the lock, so that nobody finds the queue empty
+    /// meanwhile.
+    pub fn take_out(&self, f: impl Fn(&Gp) -> bool) -> Vec<Gp> {
+        let mut out = Vec::new();
+        let mut ring = self.ring.lock();
+        for _ in 0..ring.len() {
+            match ring.pop_front() {
+                Some(gp) if f(&gp) => out.push(gp),
+                gp => ring.extend(gp),
+            }
+        }
+        self.len.store(ring.len(), Ordering::Relaxed);
+        out
+    }
+
     /// How many there were at some moment.
     #[inline]
     pub fn len(&self) -> usize {

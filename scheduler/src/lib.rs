@@ -74,6 +74,7 @@ pub mod time;
 mod tls_probe;
 #[cfg(not(loom))]
 mod unwind;
+pub mod visitors;
 
 #[cfg(not(loom))]
 pub use stack::class::{DEFAULT_STACK, MAX_STACK, MIN_STACK, StackSizeError, class_of};

@@ -1,9 +1,10 @@
 //! [`Sched`]: one scheduler, a value. Its Ps, its queues, and how it begins and ends.
 //!
 //! A scheduler is leaked while it runs, so that Gs, Ms and Ps can name each other with `'static` references, and is
-//! freed by `proc::shutdown` when nothing can name it any more: every M has left, sysmon has ended, no caller from
-//! elsewhere is still inside, and no goroutine is abandoned in it. If one of these does not hold it stays leaked. A G
-//! that has ended may still hold the address, and compares it at most ([`G::runs_on`](crate::g::G::runs_on)).
+//! freed by `proc::shutdown` when nothing can name it any more: its owner has ended it, every M has left, sysmon has ended,
+//! no caller from elsewhere is still inside ([`Visit`]), and no goroutine is abandoned in it. Whoever leaves last frees it,
+//! however late that is; with an abandoned goroutine it stays leaked. A G that has ended may still hold the address, and
+//! compares it at most ([`G::runs_on`](crate::g::G::runs_on)).
 
 use crate::config::{Config, ConfigError, MAX_PROCS};
 use crate::fork;
@@ -14,11 +15,13 @@ use crate::keeper::Keeper;
 use crate::m::M;
 use crate::p::AllP;
 use crate::panics;
+use crate::proc::shutdown;
 use crate::proc::sysmon::Sysmon;
 use crate::stack::class;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Spinning, membarrier};
 use crate::threads;
+use crate::visitors::Visitors;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
@@ -59,16 +62,15 @@ pub struct Sched {
     pub(crate) resizing: Gate<bool>,
     /// When a P last sat out (`proc::crowd`).
     pub(crate) sat_out: AtomicU64,
-    /// Callers from elsewhere (plain threads, other schedulers' goroutines) that are about to put a goroutine into the
-    /// global queue, or to wake an M for it: it may have run and ended before they are through.
-    pub(crate) visitors: CachePadded<AtomicU32>,
+    /// Who uses it beside its Ms; see [`Visit`].
+    visitors: CachePadded<Visitors>,
     /// Goroutines that began or ended without a P, beside the Ps' own counts: spawned by plain threads, say, or dropped
     /// before they ran.
     pub(crate) spawned_outside: CachePadded<AtomicU64>,
     pub(crate) finished_outside: CachePadded<AtomicU64>,
 }
 
-/// The schedulers of the process.
+/// The schedulers of the process, but those that everybody has left.
 static ALL: Mutex<Vec<&'static Sched>> = Mutex::new(Vec::new());
 
 /// Calls `f` with the list of schedulers; none of them is freed meanwhile. In a model the list is empty: it would outlive
@@ -144,6 +146,29 @@ impl Sched {
         self.state.load(Ordering::Acquire) == STOPPED
     }
 
+    /// The caller, who is none of the scheduler's Ms, uses it until this is dropped.
+    #[inline]
+    pub(crate) fn visit(&'static self) -> Visit {
+        self.visitors.enter();
+        Visit(self)
+    }
+
+    /// True if somebody visited it at some moment.
+    pub(crate) fn is_visited(&self) -> bool {
+        self.visitors.any()
+    }
+
+    /// The owner does not use the scheduler any more. True: it may be the last, and frees it ([`shutdown::free_those_left`]).
+    #[must_use]
+    pub(crate) fn let_go(&self) -> bool {
+        self.visitors.let_go()
+    }
+
+    /// True once the owner, all Ms, sysmon and all visitors have left.
+    pub(crate) fn all_have_left(&self) -> bool {
+        self.visitors.have_left() && self.attached.load(Ordering::Acquire) == 0 && self.sysmon.is_gone()
+    }
+
     /// A `run` begins; it ends when what this gives is dropped.
     pub fn begin_run(&'static self) -> Running {
         self.nmains.fetch_add(1, Ordering::Relaxed);
@@ -160,6 +185,27 @@ impl Sched {
             + self.spawned_outside.load(Ordering::Acquire);
         spawned.saturating_sub(finished) as usize
     }
+}
+
+/// A use of a scheduler by somebody who is none of its Ms (a plain thread, another scheduler's goroutine, sysmon), or by an M
+/// that is just leaving. A goroutine that is put into a queue may run and end, and its scheduler be shut down, before
+/// the caller that put it there is through; the visit keeps the scheduler from being freed.
+#[derive(Debug)]
+pub(crate) struct Visit(&'static Sched);
+
+impl Drop for Visit {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.visitors.leave() {
+            shutdown::free_those_left();
+        }
+    }
+}
+
+/// How many schedulers the process has, but those that everybody has left.
+#[doc(hidden)]
+pub fn count() -> usize {
+    with_all(|all| all.len())
 }
 
 /// A `run` that has not ended.

@@ -165,7 +165,7 @@ fn asleep(all: &[&'static Sched]) -> Option<u64> {
     let mut switches = 0;
     for sched in all {
         let attached = sched.attached.load(Ordering::Acquire) as usize;
-        let visited = sched.visitors.load(Ordering::Acquire) != 0;
+        let visited = sched.is_visited();
         if sched.stopped() {
             // What was abandoned there stays asleep; what goes on to its next scheduling point does not.
             if attached != 0 || visited {

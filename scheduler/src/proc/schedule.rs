@@ -32,14 +32,11 @@ pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
     }
     mp.sched.set(None);
     sched.ms.lock().retain(|other| *other != mp);
-    // Relaxed: published by the next, without which nobody frees the scheduler.
-    sched.visitors.fetch_add(1, Ordering::Relaxed);
+    let _visit = sched.visit();
     // ORDERING: AcqRel: whoever is the last sees what the others did.
     if sched.attached.fetch_sub(1, Ordering::AcqRel) == 1 && sched.stopped() {
         shutdown::none_is_left(sched);
     }
-    // ORDERING: Release: whoever frees the scheduler after this sees that the M is through with it.
-    sched.visitors.fetch_sub(1, Ordering::Release);
 }
 
 /// An M from the pool takes the name of the scheduler that it serves.

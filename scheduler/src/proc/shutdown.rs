@@ -5,8 +5,9 @@
 //!    point. Sleeping Ms and sysmon are woken to see it.
 //! 3. The queues and the timers' heaps are emptied: goroutines that never ran are dropped, closure and all; the others are **abandoned**: never
 //!    resumed, never unwound, their stacks never used again. What they own is leaked, as in Go when main returns.
-//! 4. If every M and sysmon have left, nobody from elsewhere is still waking somebody for it (`visitors`), and nothing is
-//!    abandoned, nobody can use the scheduler any more, and it is freed.
+//! 4. The owner lets go. When every M and sysmon have left as well, and nobody from elsewhere is still waking somebody for it
+//!    ([`Visit`](crate::sched::Visit)), nobody can use the scheduler any more but on behalf of a goroutine that is abandoned in it.
+//!    So if there is none it is freed: by whoever leaves last.
 //!
 //! Z1: Every M is in the list `Sched::ms` from before its first look at the state, and step 2 signals the notes of all of
 //! them after it has stored `STOPPED`. An M looks at the state before each sleep on its note, and a signal that comes
@@ -15,8 +16,15 @@
 //! Whoever joins an abandoned goroutine gets an error, as soon as every M has left: before that it is not known which
 //! goroutines are. So the last M to leave says it, if that is after step 3.
 //!
-//! An M whose goroutine does not come to a scheduling point keeps the scheduler leaked; the M joins the pool when it
-//! does. What such a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
+//! Z2: Who leaves gives up its last hold on the scheduler (the M's count, sysmon's flag) during a visit, and the end of the
+//! visit is the last that it does with it; `visitors` has the protocol.
+//!
+//! An M whose goroutine does not come to a scheduling point keeps the scheduler until it does, and joins the pool then. What such
+//! a goroutine readies meanwhile stays in the queues of the stopped scheduler, abandoned.
+//!
+//! **Rejected**: the owner waiting for the last one to leave (on a busy machine that takes longer than anybody wants to wait,
+//! and what was not freed then never was); one count of all users that frees at 0 (who visits for an abandoned goroutine
+//! takes it from 0 to 1 and back, and may meet the one that is just looking whether there is any such goroutine).
 //!
 //! # Void waits
 //!
@@ -56,6 +64,7 @@ use crate::runq::Gp;
 use crate::sched::{CLOSING, OPEN, STOPPED, Sched, with_all};
 use crate::sema;
 use crate::sync::atomic::{Ordering, fence};
+use crate::sync::{Spinning, per_process};
 use crate::time::clock::Nanos;
 use crate::time::sleep::sleep_until;
 use std::time::Duration;
@@ -81,18 +90,37 @@ pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
         systemstack(|| none_is_left(sched));
     }
     let abandoned = sched.num_goroutines();
-    if abandoned == 0 {
-        // ORDERING: Acquire, pairs with the Release in `inject`.
-        let free = || left() && sched.sysmon.is_gone() && sched.visitors.load(Ordering::Acquire) == 0;
-        wait_until(Nanos::now().after(GRACE), free);
-        if free() {
-            with_all(|all| all.retain(|other| !std::ptr::eq(*other, sched)));
-            // SAFETY: it was leaked by `start`. No M, no sysmon and no visitor is left, and no goroutine that could bring
-            // another one, so nobody uses it; the caller does not use it again.
-            systemstack(|| drop(unsafe { Box::from_raw(std::ptr::from_ref(sched).cast_mut()) }));
-        }
+    systemstack(|| ENDED.lock().push(sched));
+    if sched.let_go() {
+        free_those_left();
     }
     abandoned
+}
+
+per_process! {
+    /// Schedulers that their owners have ended, and that somebody has not left yet.
+    static ENDED: Spinning<Vec<&'static Sched>> = Spinning::new(Vec::new());
+}
+
+/// Frees those that all have left (Z2). On any stack.
+#[cold]
+#[inline(never)]
+pub(crate) fn free_those_left() {
+    let next = || {
+        let mut ended = ENDED.lock();
+        let at = ended.iter().position(|sched| sched.all_have_left())?;
+        Some(ended.swap_remove(at))
+    };
+    systemstack(|| {
+        while let Some(sched) = next() {
+            with_all(|all| all.retain(|other| !std::ptr::eq(*other, sched)));
+            if sched.num_goroutines() == 0 {
+                // SAFETY: it was leaked by `start`. Its owner, all Ms, sysmon and all visitors have left, and there is no
+                // goroutine that could bring another visitor, so nobody uses it; it was in the list once.
+                drop(unsafe { Box::from_raw(std::ptr::from_ref(sched).cast_mut()) });
+            }
+        }
+    });
 }
 
 /// Step 2's wake-ups.
@@ -141,19 +169,7 @@ pub(super) fn abandon_queued(sched: &'static Sched) {
     // ORDERING: pairs with the fence in `Idle::submitted`: either this finds what was pushed, or who pushed it that the scheduler
     // has stopped.
     fence(Ordering::SeqCst);
-    let mut fresh = Vec::new();
-    for _ in 0..sched.globq.len() {
-        let mut first = None;
-        sched.globq.take(1, |gp| first = Some(gp));
-        match first {
-            Some(gp) if gp.0.phase.get() == Phase::Unstarted => fresh.push(gp),
-            Some(gp) => leave_behind(gp),
-            None => break,
-        }
-    }
-    if !fresh.is_empty() {
-        sched.globq.extend(fresh.into_iter());
-    }
+    sched.globq.take_out(|gp| gp.0.phase.get() != Phase::Unstarted).into_iter().for_each(leave_behind);
 }
 
 /// Gives back what the Ps keep for goroutines to come: the scheduler may stay leaked. A P that somebody has who comes late is

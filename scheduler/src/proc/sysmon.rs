@@ -78,7 +78,7 @@ impl Sysmon {
     }
 
     /// True if there is no sysmon that could still look at the scheduler.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         !self.started.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire)
     }
 
@@ -228,6 +228,7 @@ fn run(sched: &'static Sched) {
             delay = (delay * 2).min(longest);
         }
     }
+    let _visit = sched.visit();
     // ORDERING: Release: who frees the scheduler after this sees that we are through with it.
     sched.sysmon.ended.store(true, Ordering::Release);
 }

@@ -308,14 +308,13 @@ fn run_heaps(sched: &'static Sched, pp: &'static P, heaps: impl Iterator<Item = 
 /// Runs what is due in all heaps, for sysmon, which has no P.
 pub(super) fn run_without_p(sched: &'static Sched) {
     // Between the timer and what it does it is seen nowhere else (`deadlock`).
-    sched.visitors.fetch_add(1, Ordering::Relaxed);
+    let _visit = sched.visit();
     let now = Nanos::now();
     let mut firing = Firing::new(sched, None);
     for pp in sched.allp.iter() {
         while pp.timers.run_due(now, &mut firing) {}
     }
     drop(firing);
-    sched.visitors.fetch_sub(1, Ordering::Release);
 }
 
 /// The scheduler has stopped: its timers never fire.

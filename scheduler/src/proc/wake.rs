@@ -180,8 +180,8 @@ fn wake_for_backlog(sched: &'static Sched, pp: &'static P, waiting: usize) {
 
 /// Puts a goroutine into the global queue. For callers without a P, and for what was preempted.
 ///
-/// From the push on the goroutine may run and end, and its scheduler be shut down; the count keeps it from being freed
-/// (`shutdown`, step 4). Until the push the goroutine does.
+/// From the push on the goroutine may run and end, and its scheduler be shut down; the visit keeps it from being freed.
+/// Until the push the goroutine does.
 pub(super) fn inject(sched: &'static Sched, gp: Gp) {
     submit(sched, gp, shutdown::abandon_queued);
 }
@@ -194,16 +194,13 @@ pub(super) fn inject_new(sched: &'static Sched, gp: Gp) {
 /// `late` clears the queue if the scheduler has stopped: all its Ms may have looked for the last time.
 fn submit(sched: &'static Sched, gp: Gp, late: fn(&'static Sched)) {
     fork::check();
-    // Relaxed: published by the push, without which nobody can be through with the scheduler.
-    sched.visitors.fetch_add(1, Ordering::Relaxed);
+    let _visit = sched.visit();
     sched.globq.push(gp);
     let wake = sched.idle.submitted();
     start(sched, wake);
     if sched.stopped() {
         late(sched);
     }
-    // ORDERING: Release: whoever frees the scheduler after this sees that we are through with it.
-    sched.visitors.fetch_sub(1, Ordering::Release);
 }
 
 /// Wakes an M to look for work, if a P is idle and nobody looks. On any stack.
