@@ -3,7 +3,7 @@
 use crate::global;
 use crate::go::{JoinHandle, spawn_unchecked, spawn_with};
 use crate::sigquit::{self, Watch};
-use gort_scheduler::config::{Config, Deadlock, Migration, PanicPolicy};
+use gort_scheduler::config::{Config, Deadlock, Migration, OtherThreads, PanicPolicy};
 use gort_scheduler::g::Bound;
 use gort_scheduler::proc::newproc::{Deadlocked, Options};
 use gort_scheduler::proc::shutdown::shutdown;
@@ -51,6 +51,12 @@ pub struct Runtime {
 /// | [`deadlock`](Self::deadlock) | `GORT_DEADLOCK` | `panic`, `exit`, `ignore` |
 /// | [`migrate`](Self::migrate), [`migrate_always`](Self::migrate_always) | `GORT_MIGRATE` | `0`, `1`, `always` |
 /// | [`dump_on_sigquit`](Self::dump_on_sigquit) | `GORT_SIGQUIT` | `0`, `1` |
+///
+/// And for every runtime, [`build`](Self::build)'s too:
+///
+/// | method | variable | values |
+/// | --- | --- | --- |
+/// | [`other_threads`](Self::other_threads) | `GORT_OTHER_THREADS` | `doubt`, `idle` |
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RuntimeBuilder {
@@ -61,6 +67,7 @@ pub struct RuntimeBuilder {
     pub(crate) deadlock: Option<Deadlock>,
     pub(crate) migration: Option<Migration>,
     pub(crate) dump_on_sigquit: Option<bool>,
+    other_threads: Option<OtherThreads>,
     thread_name: Option<String>,
     random_order: Option<u64>,
 }
@@ -137,6 +144,24 @@ impl RuntimeBuilder {
     /// ```
     pub fn deadlock(mut self, policy: Deadlock) -> RuntimeBuilder {
         self.deadlock = Some(policy);
+        self
+    }
+
+    /// What is thought of OS threads that have never used the library, when all goroutines are asleep: by default what
+    /// `GORT_OTHER_THREADS` says, `doubt` or `idle`, and without that [`OtherThreads::Doubt`]: one of them might wake a goroutine, so
+    /// there is no alarm, only a note on stderr after a second.
+    ///
+    /// [`OtherThreads::Idle`] is a promise that they wake nobody, for tests: under `cargo test` the main thread is one of them.
+    ///
+    /// ```
+    /// use gort::OtherThreads;
+    /// let rt = gort::Runtime::builder().other_threads(OtherThreads::Idle).build()?;
+    /// let dead = std::panic::catch_unwind(|| rt.run(|| gort::chan::<()>(0).recv()));
+    /// assert!(dead.unwrap_err().downcast_ref::<String>().unwrap().contains("deadlock"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn other_threads(mut self, others: OtherThreads) -> RuntimeBuilder {
+        self.other_threads = Some(others);
         self
     }
 
@@ -254,6 +279,7 @@ impl RuntimeBuilder {
             thread_name: self.thread_name.clone().unwrap_or(default.thread_name),
             panic_policy: self.panic_policy.unwrap_or(default.panic_policy),
             deadlock: self.deadlock.unwrap_or(default.deadlock),
+            other_threads: self.other_threads,
             migration: self.migration.unwrap_or(default.migration),
             max_threads: self.max_threads.unwrap_or(default.max_threads),
             random_order: self.random_order,

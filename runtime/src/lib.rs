@@ -43,7 +43,7 @@ pub use gort_channel::{
     Chan, IntoIter, Iter, Receiver, RecvOperand, RecvTimeoutError, Select, Selected, SendError, SendOperand,
     SendTimeoutError, Sender, TryIter, TryRecvError, TrySendError, chan, channel, select, select_biased,
 };
-pub use gort_scheduler::config::{Deadlock, PanicPolicy};
+pub use gort_scheduler::config::{Deadlock, OtherThreads, PanicPolicy};
 pub use gort_scheduler::g::GoroutineId;
 pub use gort_scheduler::local::{AccessError, LocalKey};
 pub use os_thread::{NoSuspendGuard, OsThreadGuard, blocking, lock_os_thread, no_suspend};

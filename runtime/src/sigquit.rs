@@ -7,6 +7,7 @@
 //! The handler runs on the stack that it finds. The kernel prefers the main thread for a signal to the process, which
 //! never runs goroutines; on a goroutine's stack it needs the few KiB that every signal needs.
 
+use gort_scheduler::handlers;
 use gort_scheduler::proc::dump;
 use gort_scheduler::threads::Ours;
 use gort_scheduler::throw::{Stderr, report};
@@ -39,7 +40,12 @@ pub(crate) fn watch() -> io::Result<Watch> {
     if !*started {
         let (reads, writes) = io::pipe()?;
         thread::Builder::new().name("gort-sigquit".to_owned()).spawn(move || serve(reads))?;
+        let foreign = handlers::is_handled(SIGQUIT);
         pipe::register(SIGQUIT, writes)?;
+        // One that the program had installed for it is called by ours.
+        if !foreign {
+            handlers::ours(SIGQUIT);
+        }
         *started = true;
     }
     Ok(watch)

@@ -1,21 +1,28 @@
 //! All goroutines are asleep: when it is reported, how, and when it is not. Each case has a process of its own, because the
-//! answer is a matter of the whole process.
+//! answer is a matter of the whole process. In such a process the main thread is the test harness's, which waits and
+//! has never used the library: what is to be reported says that it wakes nobody ([`IDLE`]), what is not to be leaves it in doubt.
+//! Programs without a harness are in `deadlock_alone.rs`.
 
 mod common;
 
-use common::child::{Ended, in_child};
+use common::child::{Ended, in_child, listen};
 use common::until_parked;
 use gort::sync::{Condvar, Mutex, RwLock, WaitGroup};
-use gort::{Chan, Deadlock, Runtime, chan, go, select};
+use gort::{Chan, Deadlock, OtherThreads, Runtime, chan, go, select};
+use std::ffi::{c_int, c_void};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc;
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 const MESSAGE: &str = "all goroutines are asleep - deadlock!";
+/// The harness's main thread wakes nobody.
+const IDLE: &[(&str, &str)] = &[("GORT_OTHER_THREADS", "idle")];
 /// Longer than it takes to find a deadlock.
 const A_WHILE: Duration = Duration::from_millis(500);
 
@@ -43,7 +50,7 @@ fn report_of(main: impl Fn() + Sync) -> Vec<String> {
 
 /// Says that `main` is reported, with the main goroutine in this state.
 fn is_reported(test: &str, state: &str, main: impl Fn() + Sync) -> Ended {
-    in_child(test, &[], || {
+    in_child(test, IDLE, || {
         for report in report_of(&main) {
             assert!(report.starts_with(MESSAGE), "{report}");
             assert!(report.contains(&format!("[{state}]: \"main\"")), "{report}");
@@ -100,7 +107,7 @@ fn a_select_that_nobody_serves_is_reported() {
 #[test]
 fn goroutines_that_wait_for_each_other_are_reported_and_listed() {
     let test = "goroutines_that_wait_for_each_other_are_reported_and_listed";
-    in_child(test, &[], || {
+    in_child(test, IDLE, || {
         let report = report_of(|| {
             let (a, b) = (chan::<i32>(0), chan::<i32>(0));
             go!(name = "other", first_receives(b.clone(), a.clone()));
@@ -182,7 +189,7 @@ fn a_wait_with_a_deadline_is_no_deadlock() {
 /// A goroutine begins something, sleeps until it is told to go on, and ends it. Meanwhile `waits` ends in a deadlock. Who
 /// comes to wait after that goes on when it is ended.
 fn passes_over(test: &str, begins_and_ends: fn(&Places, &Chan<()>), waits: fn(&Places), state: &str) {
-    in_child(test, &[], || {
+    in_child(test, IDLE, || {
         for procs in [1, 2, 64] {
             let rt = Runtime::builder().max_procs(procs).build().unwrap();
             let places: &'static Places = Box::leak(Box::new(Places::new()));
@@ -330,7 +337,7 @@ fn a_deadlock_after_a_hog_and_a_blocking_call_is_reported() {
 
 #[test]
 fn exit_prints_as_go_does_and_ends_with_2() {
-    in_child("exit_prints_as_go_does_and_ends_with_2", &[], || {
+    in_child("exit_prints_as_go_does_and_ends_with_2", IDLE, || {
         let rt = Runtime::builder().deadlock(Deadlock::Exit).build().unwrap();
         rt.run(|| chan::<i32>(0).recv());
     })
@@ -341,7 +348,7 @@ fn exit_prints_as_go_does_and_ends_with_2() {
 
 #[test]
 fn ignore_says_nothing() {
-    in_child("ignore_says_nothing", &[], || {
+    in_child("ignore_says_nothing", IDLE, || {
         thread::spawn(|| {
             let rt = Runtime::builder().deadlock(Deadlock::Ignore).build().unwrap();
             rt.run(|| chan::<i32>(0).recv());
@@ -354,7 +361,7 @@ fn ignore_says_nothing() {
 
 #[test]
 fn what_the_caller_of_run_lent_is_not_touched_any_more() {
-    in_child("what_the_caller_of_run_lent_is_not_touched_any_more", &[], || {
+    in_child("what_the_caller_of_run_lent_is_not_touched_any_more", IDLE, || {
         for procs in [1, 2, 64] {
             let rt = Runtime::builder().max_procs(procs).build().unwrap();
             let ch = chan::<i32>(0);
@@ -387,7 +394,7 @@ fn what_the_caller_of_run_lent_is_not_touched_any_more() {
 
 #[test]
 fn of_nested_runs_the_innermost_panics_and_can_be_caught() {
-    in_child("of_nested_runs_the_innermost_panics_and_can_be_caught", &[], || {
+    in_child("of_nested_runs_the_innermost_panics_and_can_be_caught", IDLE, || {
         let n = gort::run(|| {
             let inner = catch_unwind(|| gort::run(|| chan::<i32>(0).recv()));
             assert!(inner.unwrap_err().downcast_ref::<String>().unwrap().contains(MESSAGE));
@@ -427,7 +434,7 @@ fn a_plain_thread_that_will_send_is_no_deadlock() {
 
 #[test]
 fn the_thread_that_made_the_channel_is_no_deadlock() {
-    in_child("the_thread_that_made_the_channel_is_no_deadlock", &[], || {
+    in_child("the_thread_that_made_the_channel_is_no_deadlock", IDLE, || {
         let ch = chan(0);
         let runs = {
             let ch = ch.clone();
@@ -481,7 +488,7 @@ fn a_waker_that_a_thread_holds_is_no_deadlock() {
 
 #[test]
 fn another_runtime_that_lives_is_no_deadlock() {
-    in_child("another_runtime_that_lives_is_no_deadlock", &[], || {
+    in_child("another_runtime_that_lives_is_no_deadlock", IDLE, || {
         let other = Runtime::builder().build().unwrap();
         let ch = chan(0);
         other.go({
@@ -499,7 +506,7 @@ fn another_runtime_that_lives_is_no_deadlock() {
 #[test]
 fn a_deadlock_that_a_thread_leaves_behind_when_it_ends_is_reported() {
     let test = "a_deadlock_that_a_thread_leaves_behind_when_it_ends_is_reported";
-    in_child(test, &[], || {
+    in_child(test, IDLE, || {
         let ch = chan::<i32>(0);
         let report = report_of(|| {
             let user = thread::spawn(|| {
@@ -535,7 +542,7 @@ impl Drop for Canary {
 
 #[test]
 fn nobody_who_borrows_goes_on_when_run_was_left() {
-    in_child("nobody_who_borrows_goes_on_when_run_was_left", &[], || {
+    in_child("nobody_who_borrows_goes_on_when_run_was_left", IDLE, || {
         static WRONG: AtomicBool = AtomicBool::new(false);
         let rt = Runtime::builder().max_procs(2).build().unwrap();
         // A scoped goroutine of the outer run has one of its own, and catches its panic.
@@ -565,7 +572,7 @@ fn nobody_who_borrows_goes_on_when_run_was_left() {
 
 #[test]
 fn a_run_whose_goroutine_waits_for_a_deadlocked_one_goes_on() {
-    in_child("a_run_whose_goroutine_waits_for_a_deadlocked_one_goes_on", &[], || {
+    in_child("a_run_whose_goroutine_waits_for_a_deadlocked_one_goes_on", IDLE, || {
         let seven = gort::run(|| {
             let inner = || {
                 let _ = catch_unwind(|| gort::run(|| chan::<i32>(0).recv()));
@@ -580,7 +587,7 @@ fn a_run_whose_goroutine_waits_for_a_deadlocked_one_goes_on() {
 
 #[test]
 fn scopes_elsewhere_are_not_given_up_with_a_run() {
-    in_child("scopes_elsewhere_are_not_given_up_with_a_run", &[], || {
+    in_child("scopes_elsewhere_are_not_given_up_with_a_run", IDLE, || {
         let rt = Runtime::builder().max_procs(2).build().unwrap();
         let ch = chan::<i32>(0);
         let elsewhere = rt.go({
@@ -597,7 +604,7 @@ fn scopes_elsewhere_are_not_given_up_with_a_run() {
 
 #[test]
 fn what_goes_on_in_a_runtime_that_was_dropped_is_no_deadlock() {
-    in_child("what_goes_on_in_a_runtime_that_was_dropped_is_no_deadlock", &[], || {
+    in_child("what_goes_on_in_a_runtime_that_was_dropped_is_no_deadlock", IDLE, || {
         let rt = Runtime::builder().build().unwrap();
         let ch = chan(0);
         let (begun, has_begun) = std::sync::mpsc::channel();
@@ -619,7 +626,7 @@ fn what_goes_on_in_a_runtime_that_was_dropped_is_no_deadlock() {
 
 #[test]
 fn a_time_limit_that_was_not_needed_does_not_delay_the_report() {
-    in_child("a_time_limit_that_was_not_needed_does_not_delay_the_report", &[], || {
+    in_child("a_time_limit_that_was_not_needed_does_not_delay_the_report", IDLE, || {
         let begin = std::time::Instant::now();
         let rt = Runtime::builder().max_procs(4).build().unwrap();
         let dead = catch_unwind(AssertUnwindSafe(|| {
@@ -646,10 +653,321 @@ fn a_time_limit_that_was_not_needed_does_not_delay_the_report() {
 
 #[test]
 fn a_deadlock_beside_another_runtime_is_reported_when_that_has_ended() {
-    in_child("a_deadlock_beside_another_runtime_is_reported_when_that_has_ended", &[], || {
+    in_child("a_deadlock_beside_another_runtime_is_reported_when_that_has_ended", IDLE, || {
         let other = Runtime::builder().build().unwrap();
         other.go(|| gort::time::sleep(A_WHILE));
         assert!(catch_unwind(|| gort::run(|| chan::<i32>(0).recv())).is_err());
+    })
+    .with_status(0);
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that is older than the first use of the library, and does what it is sent.
+fn old_pool() -> mpsc::Sender<Job> {
+    let (jobs, pool) = mpsc::channel::<Job>();
+    let (begun, has_begun) = mpsc::channel();
+    thread::spawn(move || {
+        begun.send(()).unwrap();
+        pool.iter().for_each(|job| job());
+    });
+    has_begun.recv().unwrap();
+    jobs
+}
+
+#[test]
+fn a_job_for_a_pool_that_is_older_than_the_library_is_no_deadlock() {
+    let test = "a_job_for_a_pool_that_is_older_than_the_library_is_no_deadlock";
+    in_child(test, &[], || {
+        let jobs = old_pool();
+        for procs in [1, 2, 64] {
+            let rt = Runtime::builder().max_procs(procs).build().unwrap();
+            let got = rt.run(|| {
+                let ch = chan(0);
+                let tx = ch.clone();
+                jobs.send(Box::new(|| sends_after(tx, || thread::sleep(A_WHILE)))).unwrap();
+                ch.recv()
+            });
+            assert_eq!(got, Some(1));
+        }
+    })
+    .with_status(0);
+}
+
+static IN_A_STATIC: std::sync::Mutex<Option<Chan<i32>>> = std::sync::Mutex::new(None);
+
+fn send_to_the_static() {
+    let ch = IN_A_STATIC.lock().unwrap().clone();
+    ch.unwrap().send(1);
+}
+
+/// Waits for what is sent to the channel in the static.
+fn receive_from_the_static() {
+    // Made by a goroutine, so that this thread is none that has used it before.
+    let ch = gort::run(|| chan(0));
+    *IN_A_STATIC.lock().unwrap() = Some(ch.clone());
+    assert_eq!(gort::run(|| ch.recv()), Some(1));
+}
+
+#[test]
+fn a_thread_of_c_that_takes_a_handle_from_a_static_is_no_deadlock() {
+    extern "C" fn of_c(_: *mut c_void) -> *mut c_void {
+        thread::sleep(A_WHILE);
+        send_to_the_static();
+        ptr::null_mut()
+    }
+    let test = "a_thread_of_c_that_takes_a_handle_from_a_static_is_no_deadlock";
+    in_child(test, &[], || {
+        let mut id = 0;
+        // SAFETY: the function is of the type that it is called with, and needs nothing.
+        let failed = unsafe { libc::pthread_create(&raw mut id, ptr::null(), of_c, ptr::null_mut()) };
+        assert_eq!(failed, 0);
+        receive_from_the_static();
+    })
+    .with_status(0);
+}
+
+/// `struct sigevent` as the system has it, whose notification is a function.
+#[cfg(target_env = "gnu")]
+#[repr(C)]
+struct CallOnAThread {
+    value: usize,
+    signal: c_int,
+    notify: c_int,
+    function: extern "C" fn(usize),
+    attributes: *const c_void,
+    rest: [usize; 4],
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn a_timer_of_the_system_that_calls_a_function_is_no_deadlock() {
+    extern "C" fn ring(_: usize) {
+        send_to_the_static();
+    }
+    let test = "a_timer_of_the_system_that_calls_a_function_is_no_deadlock";
+    in_child(test, &[], || {
+        const SIGEV_THREAD: c_int = 2;
+        let mut event = CallOnAThread {
+            value: 0,
+            signal: 0,
+            notify: SIGEV_THREAD,
+            function: ring,
+            attributes: ptr::null(),
+            rest: [0; 4],
+        };
+        let mut timer = ptr::null_mut();
+        // SAFETY: all zeroes is a value of this struct of numbers.
+        let mut when: libc::itimerspec = unsafe { std::mem::zeroed() };
+        when.it_value.tv_nsec = A_WHILE.as_nanos() as _;
+        // SAFETY: `event` is a `sigevent`, the function needs nothing, and the others are places for what is said or answered.
+        unsafe {
+            let event = (&raw mut event).cast::<libc::sigevent>();
+            assert_eq!(libc::timer_create(libc::CLOCK_MONOTONIC, event, &raw mut timer), 0);
+            assert_eq!(libc::timer_settime(timer, 0, &raw const when, ptr::null_mut()), 0);
+        }
+        receive_from_the_static();
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_handler_of_a_signal_is_no_deadlock_whatever_is_said_of_threads() {
+    extern "C" fn handler(_: c_int) {
+        let ch = IN_A_STATIC.try_lock().unwrap().clone();
+        assert!(ch.unwrap().try_send(1).is_ok());
+    }
+    let test = "a_handler_of_a_signal_is_no_deadlock_whatever_is_said_of_threads";
+    in_child(test, IDLE, || {
+        let handler = handler as extern "C" fn(c_int) as libc::sighandler_t;
+        // SAFETY: all zeroes is a value of this struct of numbers.
+        let mut when: libc::itimerval = unsafe { std::mem::zeroed() };
+        when.it_value.tv_usec = A_WHILE.as_micros() as _;
+        // SAFETY: what the handler does is sound on a thread that sleeps in the kernel, with no lock of ours, and all do then:
+        // this one, the harness's, and ours.
+        unsafe {
+            libc::signal(libc::SIGALRM, handler);
+            assert_eq!(libc::setitimer(libc::ITIMER_REAL, &raw const when, ptr::null_mut()), 0);
+        }
+        receive_from_the_static();
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_waker_in_a_static_is_no_deadlock_whatever_is_said_of_threads() {
+    static WAKER: std::sync::Mutex<Option<Waker>> = std::sync::Mutex::new(None);
+    static WOKEN: AtomicBool = AtomicBool::new(false);
+    let test = "a_waker_in_a_static_is_no_deadlock_whatever_is_said_of_threads";
+    in_child(test, IDLE, || {
+        let jobs = old_pool();
+        let wake = || {
+            thread::sleep(A_WHILE);
+            WOKEN.store(true, SeqCst);
+            WAKER.lock().unwrap().take().unwrap().wake();
+        };
+        jobs.send(Box::new(wake)).unwrap();
+        gort::run(|| {
+            gort::block_on(poll_fn(|cx| {
+                *WAKER.lock().unwrap() = Some(cx.waker().clone());
+                if WOKEN.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+            }))
+        });
+    })
+    .with_status(0);
+}
+
+/// One note in a runtime with this policy, and the answer of `main` after it.
+fn is_noted(test: &str, policy: Deadlock) {
+    in_child(test, &[], || {
+        let jobs = old_pool();
+        let mut until_said = listen();
+        let rt = Runtime::builder().deadlock(policy).build().unwrap();
+        let got = rt.run(|| {
+            let ch = chan(0);
+            let tx = ch.clone();
+            let answer = move || {
+                until_said("the program goes on");
+                // A second one would come within the next looks.
+                thread::sleep(Duration::from_secs(3));
+                tx.send(1);
+            };
+            jobs.send(Box::new(answer)).unwrap();
+            ch.recv()
+        });
+        assert_eq!(got, Some(1));
+    })
+    .with_status(0)
+    .says(1, MESSAGE)
+    .says(1, "unless a thread of which nothing is known wakes one")
+    .says(1, "GORT_OTHER_THREADS=idle")
+    .says(1, "[chan receive]: \"main\"");
+}
+
+#[test]
+fn in_doubt_there_is_one_note_and_the_program_goes_on() {
+    is_noted("in_doubt_there_is_one_note_and_the_program_goes_on", Deadlock::Panic);
+}
+
+#[test]
+fn in_doubt_exit_goes_on_as_well() {
+    is_noted("in_doubt_exit_goes_on_as_well", Deadlock::Exit);
+}
+
+#[test]
+fn in_doubt_ignore_says_nothing() {
+    in_child("in_doubt_ignore_says_nothing", &[], || {
+        let jobs = old_pool();
+        let rt = Runtime::builder().deadlock(Deadlock::Ignore).build().unwrap();
+        let got = rt.run(|| {
+            let ch = chan(0);
+            let tx = ch.clone();
+            jobs.send(Box::new(|| sends_after(tx, || thread::sleep(Duration::from_secs(2))))).unwrap();
+            ch.recv()
+        });
+        assert_eq!(got, Some(1));
+    })
+    .with_status(0)
+    .says(0, "deadlock");
+}
+
+/// Ends the process when stderr has said this.
+fn exit_when_said(what: &'static str) {
+    let mut until_said = listen();
+    thread::spawn(move || {
+        until_said(what);
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn a_handler_is_named_by_the_note() {
+    extern "C" fn nothing(_: c_int) {}
+    in_child("a_handler_is_named_by_the_note", IDLE, || {
+        // SAFETY: the handler does nothing.
+        unsafe { libc::signal(libc::SIGUSR1, nothing as extern "C" fn(c_int) as libc::sighandler_t) };
+        exit_when_said("the program goes on");
+        gort::run(|| chan::<i32>(0).recv());
+    })
+    .with_status(0)
+    .says(1, &format!("unless the handler of signal {} wakes one", libc::SIGUSR1));
+}
+
+#[test]
+fn what_the_builder_says_of_threads_goes_before_the_environment() {
+    let test = "what_the_builder_says_of_threads_goes_before_the_environment";
+    in_child(test, &[("GORT_OTHER_THREADS", "doubt")], || {
+        let rt = Runtime::builder().other_threads(OtherThreads::Idle).build().unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| rt.run(|| chan::<i32>(0).recv()))).is_err());
+        exit_when_said("the program goes on");
+        Runtime::builder().build().unwrap().run(|| chan::<i32>(0).recv());
+    })
+    .with_status(0);
+}
+
+#[test]
+fn the_builders_doubt_goes_before_the_environments_idle() {
+    in_child("the_builders_doubt_goes_before_the_environments_idle", IDLE, || {
+        assert!(catch_unwind(|| gort::run(|| chan::<i32>(0).recv())).is_err());
+        exit_when_said("the program goes on");
+        let rt = Runtime::builder().other_threads(OtherThreads::Doubt).build().unwrap();
+        rt.run(|| chan::<i32>(0).recv());
+    })
+    .with_status(0);
+}
+
+#[test]
+fn an_unusable_value_of_the_environment_is_named_once() {
+    let test = "an_unusable_value_of_the_environment_is_named_once";
+    in_child(test, &[("GORT_OTHER_THREADS", "maybe")], || {
+        assert_eq!(gort::run(|| 1), 1);
+        assert_eq!(Runtime::builder().build().unwrap().run(|| 2), 2);
+    })
+    .with_status(0)
+    .says(1, "GORT_OTHER_THREADS=\"maybe\" is not doubt or idle");
+}
+
+/// The processor time that the thread of this name has used.
+fn cpu_time_of(name: &str) -> Duration {
+    let mut tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let is_it = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let task = tasks.find(is_it).unwrap();
+    let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn an_idle_program_in_doubt_costs_nothing_however_many_goroutines_wait() {
+    let test = "an_idle_program_in_doubt_costs_nothing_however_many_goroutines_wait";
+    in_child(test, &[], || {
+        const MANY: usize = 100_000;
+        let mut until_said = listen();
+        thread::spawn(move || {
+            // Then the goroutines are looked at, to be listed.
+            until_said("the program goes on");
+            let mut before = cpu_time_of("gort-sysmon");
+            let mut used = |wait| {
+                thread::sleep(Duration::from_secs(wait));
+                let now = cpu_time_of("gort-sysmon");
+                now - std::mem::replace(&mut before, now)
+            };
+            while used(1) > Duration::from_millis(100) {}
+            // A search of all goroutines takes more than a millisecond, and there would be six.
+            let used = used(6);
+            let nothing = used < Duration::from_millis(3);
+            eprintln!("sysmon used {used:?}");
+            std::process::exit(i32::from(!nothing));
+        });
+        gort::run(|| {
+            let ch = chan::<i32>(0);
+            for _ in 0..MANY {
+                let ch = ch.clone();
+                go!(move || ch.recv());
+            }
+            ch.recv();
+        });
     })
     .with_status(0);
 }

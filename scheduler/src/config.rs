@@ -1,7 +1,9 @@
 //! What a scheduler is told when it is built.
 
+use crate::env;
 use crate::stack::class::{self, StackSizeError};
 use std::fmt;
+use std::sync::OnceLock;
 
 /// More Ps than this help nobody, and each costs memory.
 pub const MAX_PROCS: usize = 4096;
@@ -31,6 +33,32 @@ pub enum Deadlock {
     Ignore,
 }
 
+/// What is thought of the OS threads of the process that have never used the library, when all goroutines are asleep.
+///
+/// Such a thread may have been given a channel or a waker by other means (a job for a thread pool that is older than the runtime, a
+/// callback of a C library), and wake a goroutine with it, whatever it does at the moment. Under `cargo test` the main thread, which
+/// waits for the tests, is one as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtherThreads {
+    /// One of them might wake a goroutine, as long as it lives. If that is all that speaks against a deadlock, and all are asleep
+    /// for a second, the report is written to stderr, once for each runtime, and the program goes on.
+    #[default]
+    Doubt,
+    /// They wake nobody: a promise of the program's. If it is broken, [`Deadlock::Panic`] may leave `run` with what a goroutine has
+    /// borrowed, and a thread that is still at work with that finds it freed; so say it for tests, and for programs whose
+    /// threads are all known.
+    Idle,
+}
+
+impl OtherThreads {
+    /// What `GORT_OTHER_THREADS` says when it is first asked for.
+    pub(crate) fn from_env() -> OtherThreads {
+        static FROM_ENV: OnceLock<OtherThreads> = OnceLock::new();
+        let choices = [("doubt", OtherThreads::Doubt), ("idle", OtherThreads::Idle)];
+        *FROM_ENV.get_or_init(|| env::choice("GORT_OTHER_THREADS", &choices).unwrap_or_default())
+    }
+}
+
 /// Where a goroutine that has started goes on after a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Migration {
@@ -56,6 +84,8 @@ pub struct Config {
     pub panic_policy: PanicPolicy,
     /// See [`Deadlock`].
     pub deadlock: Deadlock,
+    /// See [`OtherThreads`]; `None` until the scheduler starts, and then as the environment says.
+    pub other_threads: Option<OtherThreads>,
     /// See [`Migration`].
     pub migration: Migration,
     /// More OS threads than this are a fatal error, as in Go.
@@ -72,6 +102,7 @@ impl Default for Config {
             thread_name: "gort".to_owned(),
             panic_policy: PanicPolicy::default(),
             deadlock: Deadlock::default(),
+            other_threads: None,
             migration: Migration::default(),
             max_threads: MAX_THREADS,
             random_order: None,

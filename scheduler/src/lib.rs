@@ -33,6 +33,8 @@ pub mod gate;
 pub mod globq;
 #[cfg(not(loom))]
 mod gpool;
+#[cfg(not(loom))]
+pub mod handlers;
 pub mod handoff;
 pub mod home;
 pub mod idle;

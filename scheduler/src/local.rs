@@ -23,7 +23,6 @@
 use crate::proc;
 use crate::stack::Stack;
 use crate::sync::thread_local;
-use crate::thread;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -153,7 +152,8 @@ impl Drop for AtEnd {
 fn place_of_thread() -> *const Place {
     // SAFETY: does nothing; see `thread`.
     unsafe { std::arch::asm!("", options(nostack, preserves_flags)) };
-    thread::before_give_back();
+    #[cfg(shuttle)]
+    crate::thread::call_at_end();
     let _ = AT_END.try_with(|_| ());
     OF_THREAD.with(ptr::from_ref)
 }

@@ -6,7 +6,7 @@
 //! however late that is; with an abandoned goroutine it stays leaked. A G that has ended may still hold the address, and
 //! compares it at most ([`G::runs_on`](crate::g::G::runs_on)).
 
-use crate::config::{Config, ConfigError, MAX_PROCS};
+use crate::config::{Config, ConfigError, MAX_PROCS, OtherThreads};
 use crate::fork;
 use crate::gate::Gate;
 use crate::globq::GlobQueue;
@@ -19,8 +19,7 @@ use crate::proc::shutdown;
 use crate::proc::sysmon::Sysmon;
 use crate::stack::class;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use crate::sync::{Spinning, membarrier};
-use crate::threads;
+use crate::sync::{Spinning, membarrier, per_process};
 use crate::visitors::Visitors;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -94,13 +93,13 @@ impl Sched {
     /// # Errors
     ///
     /// When a setting is out of range.
-    pub fn start(config: Config) -> Result<&'static Sched, ConfigError> {
+    pub fn start(mut config: Config) -> Result<&'static Sched, ConfigError> {
         config.check()?;
+        config.other_threads.get_or_insert_with(OtherThreads::from_env);
         let (n, order) = (config.max_procs, config.random_order);
         membarrier::prepare();
         fork::prepare();
         panics::prepare();
-        threads::first_use();
         let allp = AllP::new(MAX_PROCS);
         allp.make(n, order);
         let sched: &'static Sched = Box::leak(Box::new(Sched {
@@ -172,7 +171,8 @@ impl Sched {
     /// A `run` begins; it ends when what this gives is dropped.
     pub fn begin_run(&'static self) -> Running {
         self.nmains.fetch_add(1, Ordering::Relaxed);
-        Running { sched: self, number: threads::run_begins() }
+        // Relaxed: only that it is unique and higher counts.
+        Running { sched: self, number: NEXT_RUN.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// How many goroutines exist: spawned and not finished. Exact when none is being spawned or finishing.
@@ -208,6 +208,10 @@ pub fn count() -> usize {
     with_all(|all| all.len())
 }
 
+per_process! {
+    static NEXT_RUN: AtomicU64 = AtomicU64::new(1);
+}
+
 /// A `run` that has not ended.
 #[derive(Debug)]
 pub struct Running {
@@ -225,6 +229,5 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.sched.nmains.fetch_sub(1, Ordering::Relaxed);
-        threads::run_ends(self.number);
     }
 }

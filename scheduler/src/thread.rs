@@ -2,6 +2,14 @@
 //!
 //! Only plain threads and g0 come here, never a goroutine's stack (`getg` looks at the stack pointer first). The
 //! accessor is still never inlined and holds an empty `asm!`, so that no caller's code keeps the variable's address.
+//!
+//! **The end.** Destructors of other thread-locals may take part in operations, in whatever order they run. So the G is given back
+//! by the destructor of a POSIX key, which the system calls when those of thread-locals have run, and calls again if the thread
+//! has used the library once more in the destructor of another key, which has got it a new G. Keys have so many turns and
+//! no more; a thread that uses the library in the last one ends unseen, and its G is given back by `threads` (T2).
+//!
+//! **Rejected**: the destructor of a thread-local (those of others that run after it get the thread another G, and nothing gives
+//! that one back).
 
 use crate::g::G;
 use crate::gpool;
@@ -12,31 +20,62 @@ use std::cell::Cell;
 
 thread_local! {
     static THREAD_G: Cell<Option<&'static G>> = const { Cell::new(None) };
-    static GIVE_BACK: GiveBack = const { GiveBack };
 }
 
-/// Returns the thread's G to the pool when the thread ends.
-struct GiveBack;
-
-impl Drop for GiveBack {
-    #[expect(clippy::disallowed_methods, reason = "the thread ends; see the module")]
-    fn drop(&mut self) {
-        if let Some(gp) = THREAD_G.with(Cell::take) {
-            threads::end();
-            gp.end_thread();
-            gpool::put_shared(gp);
-            // It might have woken somebody, and now will not.
-            with_all(|all| all.iter().for_each(|sched| sched.sysmon.nudge()));
-        }
+/// Returns the thread's G to the pool. Called when the thread ends.
+#[expect(clippy::disallowed_methods, reason = "the thread ends; see the module")]
+fn give_back() {
+    if let Some(gp) = THREAD_G.with(Cell::take) {
+        threads::user_ends(gp);
+        gp.end_thread();
+        gpool::put_shared(gp);
+        // It might have woken somebody, and now will not.
+        with_all(|all| all.iter().for_each(|sched| sched.sysmon.nudge()));
     }
 }
 
-/// Has what the calling thread registers from here on for its end done while it still has its G.
-#[inline(never)]
+/// Has [`give_back`] called when the calling thread ends.
+#[cfg(not(shuttle))]
+fn call_at_end() {
+    use std::ffi::c_void;
+    use std::sync::OnceLock;
+
+    extern "C" fn at_end(_: *mut c_void) {
+        give_back();
+    }
+
+    static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
+    let key = KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: `key` is a place for the answer, and the function lives as long as the program.
+        (unsafe { libc::pthread_key_create(&raw mut key, Some(at_end)) } == 0).then_some(key)
+    });
+    if let Some(key) = *key {
+        // Not null, or the destructor would not be called. If there is no memory, the thread ends unseen.
+        // SAFETY: the key was made above, and is never deleted.
+        unsafe { libc::pthread_setspecific(key, std::ptr::dangling::<u8>().cast()) };
+    }
+}
+
+#[cfg(shuttle)]
+thread_local! {
+    static GIVE_BACK: GiveBack = const { GiveBack };
+}
+
+/// A model's threads have no keys. Their thread-locals go in the order in which they came.
+#[cfg(shuttle)]
+struct GiveBack;
+
+#[cfg(shuttle)]
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+#[cfg(shuttle)]
 #[expect(clippy::disallowed_methods, reason = "not on a goroutine's stack; see the module")]
-pub(crate) fn before_give_back() {
-    // SAFETY: does nothing; see the module.
-    unsafe { std::arch::asm!("", options(nostack, preserves_flags)) };
+pub(crate) fn call_at_end() {
     let _ = GIVE_BACK.try_with(|_| ());
 }
 
@@ -46,9 +85,8 @@ pub(crate) fn before_give_back() {
 pub fn thread_g() -> &'static G {
     // SAFETY: does nothing; see the module.
     unsafe { std::arch::asm!("", options(nostack, preserves_flags)) };
-    // A model's thread-locals go in the order in which they came.
     #[cfg(shuttle)]
-    let _ = GIVE_BACK.try_with(|_| ());
+    call_at_end();
     if let Some(gp) = THREAD_G.with(Cell::get) {
         return gp;
     }
@@ -56,7 +94,7 @@ pub fn thread_g() -> &'static G {
     gp.become_thread();
     threads::user_begins(gp);
     THREAD_G.with(|mine| mine.set(Some(gp)));
-    // In a thread that is past its destructors this fails, and the G stays with the thread's remains.
-    let _ = GIVE_BACK.try_with(|_| ());
+    #[cfg(not(shuttle))]
+    call_at_end();
     gp
 }

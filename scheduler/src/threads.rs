@@ -3,17 +3,28 @@
 //! - **Ours**: Ms, sysmon and the like. What they do shows elsewhere.
 //! - **Users**: plain threads that have taken part in an operation. As long as one lives it may take part in another one;
 //!   unless it waits in `run` for its main goroutine.
-//! - Threads that were there before the library was first used, and have not used it: they have no handle to anything of ours,
-//!   unless one was sent to them. They count only if they have worked since the `run` in question began, for longer than it
-//!   takes to fall asleep, or are at work now: they may have been sent something. The process's first thread does not, as
-//!   long as it has not used the library: it is the one of test harnesses and the like.
-//! - All others: a goroutine, or a user, may have started them with a handle that they will use later. Nobody knows.
+//! - **Strangers**: all others. A stranger may have been given a handle by other means than this library (a job for a thread
+//!   pool, a static, a C library's callback), whenever it was started and whatever it does at the moment. So a live stranger is
+//!   a doubt; unless the program says that its strangers wake nobody ([`OtherThreads::Idle`]).
+//!
+//! T1 (no live thread is missed): the kernel's list of threads is not read at one moment, and ends early where a thread ends under
+//! the reader. So the list counts only if it has as many threads as the kernel counts afterwards. A thread that is not in such
+//! a list was started after it was read, or by one that is in it and has ended since. Whoever started it is a user or a stranger, since
+//! of ours only Ms run other code, and what they do shows. A user that was seen cannot end meanwhile, because [`end`] waits for
+//! the lock; and a stranger that was seen is a doubt, alive or not.
+//!
+//! T2 (a number is no identity): the system gives the number of a thread that has ended to another one. A thread leaves the table
+//! when it ends (`thread`, [`Ours`]). One that ended in a way that nobody saw (a bare `exit` system call, no key for a destructor)
+//! is recognised by its number that is not there, or whose thread was started after the table had it. It is taken
+//! out when somebody looks, and when the thread that has the number now comes to be known.
 
+use crate::config::OtherThreads;
 use crate::g::{G, Status, WaitReason};
-use crate::os::{cpu_time, gettid, is_runnable};
+use crate::gpool;
+use crate::os;
 use crate::time::clock::Nanos;
 use parking_lot::Mutex;
-use std::fs;
+use std::collections::BTreeMap;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -21,22 +32,19 @@ enum Kind {
     User(&'static G),
 }
 
+struct Known {
+    kind: Kind,
+    /// When it came to be known, on the clock that the kernel stamps the start of threads with.
+    since: Nanos,
+}
+
 struct Threads {
-    /// Those that were there at first; `None` before the first use.
-    before: Option<Vec<libc::pid_t>>,
-    known: Vec<(libc::pid_t, Kind)>,
-    /// The `run`s that have not ended: their numbers, and what the threads of `before` had worked when they began.
-    runs: Vec<(u64, Vec<Nanos>)>,
-    next_run: u64,
+    known: BTreeMap<libc::pid_t, Known>,
     /// How many known threads have ended.
     ended: u64,
 }
 
-/// As much work as nobody needs who does nothing but fall asleep.
-const WORK: u64 = 1_000_000;
-
-static THREADS: Mutex<Threads> =
-    Mutex::new(Threads { before: None, known: Vec::new(), runs: Vec::new(), next_run: 1, ended: 0 });
+static THREADS: Mutex<Threads> = Mutex::new(Threads { known: BTreeMap::new(), ended: 0 });
 
 /// Who could still wake a goroutine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,32 +53,58 @@ pub enum Others {
     None,
     /// A thread that has used the library.
     Users,
-    /// A thread of which nobody knows.
-    Unknown,
+    /// A thread of which nothing is known, and no other.
+    Strangers,
 }
 
-/// All threads of the process; `None` if the system does not say.
-fn all() -> Option<Vec<libc::pid_t>> {
-    let tasks = fs::read_dir("/proc/self/task").ok()?;
-    tasks.map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
+/// Whether the thread that was known by this number at that time is alive.
+fn is_alive(tid: libc::pid_t, since: Nanos) -> bool {
+    os::started(tid).is_some_and(|started| started <= since)
 }
 
 impl Threads {
-    /// Notes who is there, at the first use of the library.
-    fn begin(&mut self) {
-        if self.before.is_none() {
-            self.before = Some(all().unwrap_or_default());
+    fn add(&mut self, kind: Kind) {
+        self.known.insert(os::gettid(), Known { kind, since: os::boot_time() });
+    }
+
+    fn remove(&mut self, tid: libc::pid_t) -> Option<Known> {
+        let known = self.known.remove(&tid);
+        self.ended += u64::from(known.is_some());
+        known
+    }
+
+    /// Forgets a thread that has ended unseen.
+    fn bury(&mut self, tid: libc::pid_t) {
+        if let Some(Known { kind: Kind::User(gp), .. }) = self.remove(tid) {
+            // One that ended within a wait may still be found by a waker.
+            if gp.status() == Status::Running {
+                gp.end_thread();
+                gpool::put_shared(gp);
+            }
         }
     }
 
-    fn position(&self, tid: libc::pid_t) -> Option<usize> {
-        self.known.iter().position(|known| known.0 == tid)
+    /// Whether a living user is not in `run`. Those that have ended unseen are forgotten on the way.
+    fn users(&mut self) -> bool {
+        let acts = |known: &Known| match known.kind {
+            Kind::Ours => false,
+            Kind::User(gp) => gp.status() != Status::Waiting || gp.wait_reason() != WaitReason::Run,
+        };
+        while let Some((&tid, known)) = self.known.iter().find(|(_, known)| acts(known)) {
+            if is_alive(tid, known.since) {
+                return true;
+            }
+            self.bury(tid);
+        }
+        false
     }
-}
 
-/// The library is used for the first time, or again.
-pub fn first_use() {
-    THREADS.lock().begin();
+    /// The threads that are not known; `None` if the system does not say.
+    fn strangers(&self) -> Option<Vec<libc::pid_t>> {
+        let mut all = os::threads()?;
+        all.retain(|tid| !self.known.contains_key(tid));
+        Some(all)
+    }
 }
 
 /// A thread of ours, until this is dropped on it.
@@ -80,36 +114,44 @@ pub struct Ours(());
 impl Ours {
     /// The calling thread is one of ours.
     pub fn begin() -> Ours {
-        let mut threads = THREADS.lock();
-        threads.begin();
-        threads.known.push((gettid(), Kind::Ours));
+        if !cfg!(shuttle) {
+            THREADS.lock().add(Kind::Ours);
+        }
         Ours(())
     }
 }
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        end();
+        THREADS.lock().remove(os::gettid());
     }
 }
 
 /// The calling thread takes part in its first operation, with this G.
 pub fn user_begins(gp: &'static G) {
-    let tid = gettid();
-    let mut threads = THREADS.lock();
-    threads.begin();
-    // It may be one of ours.
-    if threads.position(tid).is_none() {
-        threads.known.push((tid, Kind::User(gp)));
+    // A model's threads are one thread of the system.
+    if cfg!(shuttle) {
+        return;
     }
+    let tid = os::gettid();
+    let mut threads = THREADS.lock();
+    match threads.known.get(&tid).map(|known| known.kind) {
+        // What an M, or sysmon, does on its own stack.
+        Some(Kind::Ours) => return,
+        Some(Kind::User(_)) => threads.bury(tid),
+        None => {}
+    }
+    threads.add(Kind::User(gp));
 }
 
-/// The calling thread ends.
-pub fn end() {
+/// The calling thread ends, or the part of its end in which it could use this G.
+pub fn user_ends(gp: &'static G) {
+    let tid = os::gettid();
     let mut threads = THREADS.lock();
-    if let Some(at) = threads.position(gettid()) {
-        threads.known.swap_remove(at);
-        threads.ended += 1;
+    if let Some(Known { kind: Kind::User(other), .. }) = threads.known.get(&tid)
+        && std::ptr::eq(*other, gp)
+    {
+        threads.remove(tid);
     }
 }
 
@@ -118,47 +160,106 @@ pub fn ended() -> u64 {
     THREADS.lock().ended
 }
 
-/// A `run` begins; its number.
-pub fn run_begins() -> u64 {
+/// Who could still wake a main goroutine, at some moment of the call.
+pub fn others(rule: OtherThreads) -> Others {
     let mut threads = THREADS.lock();
-    threads.begin();
-    let number = threads.next_run;
-    threads.next_run += 1;
-    // Under a model threads are not the system's.
-    let before = if cfg!(shuttle) { &[] } else { threads.before.as_deref().unwrap_or_default() };
-    let work = before.iter().map(|tid| cpu_time(*tid)).collect();
-    threads.runs.push((number, work));
-    number
-}
-
-/// It ends.
-pub fn run_ends(number: u64) {
-    THREADS.lock().runs.retain(|run| run.0 != number);
-}
-
-/// Who could still wake the main goroutine of this `run`, at some moment of the call.
-pub fn others(run: u64) -> Others {
-    let threads = THREADS.lock();
-    let acts = |kind| match kind {
-        Kind::Ours => false,
-        Kind::User(gp) => gp.status() != Status::Waiting || gp.wait_reason() != WaitReason::Run,
-    };
-    if threads.known.iter().any(|known| acts(known.1)) {
+    if threads.users() {
         return Others::Users;
     }
-    let before = threads.before.as_deref().unwrap_or_default();
-    let Some((_, work)) = threads.runs.iter().find(|other| other.0 == run) else { return Others::Unknown };
-    let works = |(tid, then): (&libc::pid_t, &Nanos)| cpu_time(*tid).since(*then) > WORK || is_runnable(*tid);
-    // SAFETY: takes nothing and cannot fail.
-    let first = unsafe { libc::getpid() };
-    let strangers = |(tid, _): &(&libc::pid_t, &Nanos)| **tid != first && threads.position(**tid).is_none();
-    if before.iter().zip(work).filter(strangers).any(works) {
-        return Others::Unknown;
+    if rule == OtherThreads::Idle {
+        return Others::None;
     }
-    match all() {
-        Some(all) if all.iter().all(|tid| before.contains(tid) || threads.position(*tid).is_some()) => {
-            Others::None
-        }
-        _ => Others::Unknown,
+    // Mostly the number alone tells.
+    if os::count_threads().is_none_or(|n| n > threads.known.len()) {
+        return Others::Strangers;
+    }
+    match threads.strangers() {
+        Some(strangers) if strangers.is_empty() => Others::None,
+        _ => Others::Strangers,
+    }
+}
+
+/// The threads of which nothing is known, by number.
+pub fn strangers() -> Vec<libc::pid_t> {
+    THREADS.lock().strangers().unwrap_or_default()
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::thread;
+
+    /// A G as a plain thread has one, which the thread does not give back.
+    fn user() -> &'static G {
+        let gp = gpool::get_shared();
+        gp.become_thread();
+        gp
+    }
+
+    fn known(tid: libc::pid_t) -> bool {
+        THREADS.lock().known.contains_key(&tid)
+    }
+
+    #[test]
+    fn a_thread_that_ended_unseen_is_forgotten_by_who_looks() {
+        let unseen = thread::spawn(|| {
+            user_begins(user());
+            os::gettid()
+        });
+        let tid = unseen.join().unwrap();
+        assert!(known(tid));
+        // Other tests have users of their own, and one of them may be the first that is found.
+        let mut threads = THREADS.lock();
+        let others: BTreeMap<_, _> = std::mem::take(&mut threads.known);
+        let (unseen, others) = others.into_iter().partition(|(other, _)| *other == tid);
+        threads.known = unseen;
+        let found = threads.users();
+        let left = threads.known.len();
+        threads.known.extend::<BTreeMap<_, _>>(others);
+        assert!(!found && left == 0);
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_is_not_the_old_thread() {
+        thread::spawn(|| {
+            let (tid, old, new) = (os::gettid(), user(), user());
+            // Known since the system came up, so another one had this number then.
+            THREADS.lock().known.insert(tid, Known { kind: Kind::User(old), since: Nanos(0) });
+            assert!(!is_alive(tid, Nanos(0)) && is_alive(tid, os::boot_time()));
+            user_begins(new);
+            let is_new = |known: &Known| matches!(known.kind, Kind::User(gp) if std::ptr::eq(gp, new));
+            assert!(THREADS.lock().known.get(&tid).is_some_and(is_new));
+            assert_eq!(old.status(), Status::Idle, "its G was given back");
+            user_ends(old);
+            assert!(known(tid), "the old one's end is not the new one's");
+            user_ends(new);
+            assert!(!known(tid));
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_thread_is_a_stranger_until_it_is_known() {
+        let ((tell, told), (go_on, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+        let other = thread::spawn(move || {
+            tell.send(os::gettid()).unwrap();
+            wait.recv().unwrap();
+            let gp = user();
+            user_begins(gp);
+            tell.send(os::gettid()).unwrap();
+            wait.recv().unwrap();
+            user_ends(gp);
+        });
+        let tid = told.recv().unwrap();
+        assert!(strangers().contains(&tid));
+        assert_ne!(others(OtherThreads::Doubt), Others::None);
+        go_on.send(()).unwrap();
+        told.recv().unwrap();
+        assert!(!strangers().contains(&tid));
+        assert_eq!(others(OtherThreads::Idle), Others::Users);
+        go_on.send(()).unwrap();
+        other.join().unwrap();
     }
 }

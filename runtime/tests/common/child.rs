@@ -2,6 +2,9 @@
 //! the environment. The process is this test binary once more, told to run the one test.
 
 use std::env;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio, exit};
 use std::sync::mpsc;
@@ -43,6 +46,7 @@ pub fn in_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()) -> Ended
         "GORT_PANIC",
         "GORT_DEADLOCK",
         "GORT_SIGQUIT",
+        "GORT_OTHER_THREADS",
     ] {
         command.env_remove(name);
     }
@@ -100,6 +104,31 @@ impl Ended {
         let line = lines.next().unwrap_or_else(|| panic!("no {what:?} in:\n{}", self.excerpt()));
         assert!(lines.next().is_none(), "{what:?} more than once in:\n{}", self.excerpt());
         line
+    }
+}
+
+/// Has stderr be read on a thread of its own from here on, which passes it along. What it gives is called to wait until
+/// stderr has said something, once for each text, in the order in which they come.
+pub fn listen() -> impl FnMut(&str) {
+    let (mut reads, writes) = std::io::pipe().unwrap();
+    // SAFETY: duplicates descriptors that are open.
+    let old = unsafe { File::from_raw_fd(libc::dup(2)) };
+    // SAFETY: as above; what was descriptor 2 is `old` now.
+    assert_eq!(unsafe { libc::dup2(writes.as_raw_fd(), 2) }, 2);
+    let (tell, told) = mpsc::channel::<Vec<u8>>();
+    thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = reads.read(&mut bytes) {
+            let _ = (&old).write_all(&bytes[..n]);
+            let _ = tell.send(bytes[..n].to_vec());
+        }
+    });
+    let mut text = String::new();
+    move |what| {
+        while !text.contains(what) {
+            text += &String::from_utf8_lossy(&told.recv().unwrap());
+        }
+        text.drain(..text.find(what).unwrap() + what.len());
     }
 }
 

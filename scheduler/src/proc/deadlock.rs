@@ -5,13 +5,33 @@
 //!
 //! - D1: no M of any scheduler runs, is on its way, or sits in a call: all are asleep; nothing is queued; no timer is
 //!   armed. Goroutines of other schedulers count as able to wake it even if they wait, unless their scheduler has ended.
-//! - D2: no plain thread is left that might take part in an operation (`threads`).
-//! - D3: nobody outside holds a waker of a goroutine that waits for a future ([`Outside`]).
+//! - D2: nobody outside holds a waker of a goroutine that waits for a future ([`Outside`]).
+//! - D3: no other thread of the process is left that might take part in an operation (`threads`), and no handler of a
+//!   signal (`handlers`).
 //!
 //! These are looked at one after another, and D1 once more at the end, with the number of switches in between: if nobody
 //! has run between two looks at which all were asleep, and nobody was there to wake one, then all of it was true at once. And
-//! what is true then stays true. When in doubt (a thread that nobody knows, an M that is out with its goroutine) nothing is
-//! said, and sysmon asks again later.
+//! what is true then stays true. When in doubt (a thread of which nothing is known, an M that is out with its goroutine) there is no
+//! alarm, and sysmon asks again later, ever more rarely ([`Doubt`]).
+//!
+//! What could hold a handle, and what speaks for it:
+//!
+//! | holder | the doubt |
+//! | --- | --- |
+//! | a goroutine that runs, is queued, sleeps, waits with a time limit | D1 |
+//! | a goroutine of another runtime, or a timer there | D1 |
+//! | a call that blocks its thread, announced or not | D1: its M is not asleep |
+//! | a goroutine whose runtime was dropped, and that has not come to its next operation | D1: its M is attached |
+//! | a thread that has used the library | D3, unless it waits in `run` |
+//! | any other thread, older than the library's first use or younger, asleep or not: of a pool, of C, of a `timer_create` with `SIGEV_THREAD` | D3 |
+//! | a handler of a signal (of `kill`, of a timer with `SIGEV_SIGNAL`, of `setitimer`) | D3 |
+//! | a static | nothing: a thread has to come and take it from there |
+//! | a waker, wherever it lies | D2, as long as a clone of it exists |
+//!
+//! **Doubt.** If all that speaks against it is a thread of which nothing is known, or a handler, nobody can tell it from a
+//! deadlock. Then, if nobody has run for a second, the report is written to stderr as a note, once for each
+//! scheduler, and the program goes on. A look in that state costs a few system calls, whatever the number of goroutines: they are
+//! searched for the main one only when nothing is left that speaks against it.
 //!
 //! **What becomes of it.** `Deadlock::Exit`: message, list, status 2. `Deadlock::Panic`: the main goroutine is
 //! abandoned, and the panic leaves `run`, with the list. The goroutine's closure may borrow from the caller of `run`, which
@@ -28,12 +48,16 @@ use super::newproc::{DEADLOCKED, abandon};
 use crate::config::Deadlock;
 use crate::g::{Bound, G, Status, casgstatus};
 use crate::gpool;
+use crate::handlers;
+use crate::os;
 use crate::sched::{Sched, with_all};
 use crate::sema;
 use crate::sync::atomic::{Ordering, fence};
 use crate::threads::{self, Others};
+use crate::throw::report as to_stderr;
 use crate::time::clock::Nanos;
 use parking_lot::Mutex;
+use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -94,16 +118,99 @@ pub fn begin_wait(gp: &G) {
     }
 }
 
+/// Who might still wake a goroutine, though nothing else does.
+#[derive(Clone, Copy, Debug)]
+enum Suspect {
+    /// A thread of which nothing is known.
+    Stranger,
+    /// The handler of this signal.
+    Handler(c_int),
+}
+
+/// What a look has found.
+enum Look {
+    Verdict(Verdict),
+    /// Only this speaks against a deadlock; and the number of switches so far.
+    Doubt(Suspect, u64),
+    /// The main goroutine to be given up.
+    Dead(&'static G),
+}
+
+/// What sysmon remembers of a doubt.
+#[derive(Default)]
+pub(super) struct Doubt {
+    /// When it began, and the number of switches then.
+    since: Option<(Nanos, u64)>,
+    /// The note has been written.
+    noted: bool,
+}
+
+/// How long a doubt lasts before it is noted.
+const A_SECOND: u64 = 1_000_000_000;
+/// Threads that a note names.
+const NAMED: usize = 8;
+
+impl Doubt {
+    /// It is there, or still there.
+    fn is_there(&mut self, sched: &'static Sched, suspect: Suspect, switches: u64) {
+        let now = Nanos::now();
+        match self.since {
+            Some((since, then)) if then == switches => {
+                if !self.noted && now.since(since) >= A_SECOND && youngest(sched).is_some() {
+                    self.noted = true;
+                    note(suspect);
+                }
+            }
+            _ => self.since = Some((now, switches)),
+        }
+    }
+}
+
+/// The report of what may be a deadlock.
+fn note(suspect: Suspect) {
+    let (who, remedy) = match suspect {
+        Suspect::Stranger => (
+            format!("unless a thread of which nothing is known wakes one ({})", names()),
+            " If these threads wake nobody, say so by GORT_OTHER_THREADS=idle or Runtime::builder().other_threads(..): then this \
+             note is a panic of `run`.",
+        ),
+        Suspect::Handler(signal) => (format!("unless the handler of signal {signal} wakes one"), ""),
+    };
+    let mut goroutines = String::new();
+    super::dump(&mut goroutines);
+    to_stderr(format_args!(
+        "gort: note: {MESSAGE} That is, {who}; the program goes on.{remedy}\n\n{goroutines}"
+    ));
+}
+
+/// The threads of which nothing is known, as a list.
+fn names() -> String {
+    let strangers = threads::strangers();
+    let name = |&tid: &libc::pid_t| format!("{tid} {:?}", os::thread_name(tid).unwrap_or_default());
+    let mut list: Vec<_> = strangers.iter().take(NAMED).map(name).collect();
+    if strangers.len() > NAMED {
+        list.push(format!("and {} more", strangers.len() - NAMED));
+    }
+    list.join(", ")
+}
+
 /// Whether the main goroutine of the youngest `run` of a scheduler is deadlocked; reports it.
-pub(super) fn check(sched: &'static Sched) -> Verdict {
+pub(super) fn check(sched: &'static Sched, doubt: &mut Doubt) -> Verdict {
     // A model's threads are not the system's; shuttle reports deadlocks itself.
     if cfg!(shuttle) || sched.config.deadlock == Deadlock::Ignore || sched.nmains.load(Ordering::Relaxed) == 0
     {
         return Verdict::Alive;
     }
     let main = match with_all(|all| look(sched, all)) {
-        Ok(main) => main,
-        Err(verdict) => return verdict,
+        Look::Dead(main) => main,
+        Look::Doubt(suspect, switches) => {
+            doubt.is_there(sched, suspect, switches);
+            return Verdict::Unsure;
+        }
+        Look::Verdict(verdict) => {
+            doubt.since = None;
+            return verdict;
+        }
     };
     if sched.config.deadlock == Deadlock::Exit {
         crate::throw::fatal(format_args!("{MESSAGE}"));
@@ -111,31 +218,37 @@ pub(super) fn check(sched: &'static Sched) -> Verdict {
     give_up(sched, main)
 }
 
-/// The main goroutine to be given up, or why none is.
-fn look(sched: &'static Sched, all: &[&'static Sched]) -> Result<&'static G, Verdict> {
+/// Looks for the main goroutine to be given up.
+fn look(sched: &'static Sched, all: &[&'static Sched]) -> Look {
     for other in all.iter().filter(|s| !s.stopped()) {
         let own = std::ptr::eq(*other, sched);
         // Nobody tells this sysmon of what goes on elsewhere.
         if !own && (other.num_goroutines() > 0 || other.first_timer() != Nanos::NEVER) {
-            return Err(Verdict::Unsure);
+            return Look::Verdict(Verdict::Unsure);
         }
         if other.first_timer() != Nanos::NEVER {
-            return Err(Verdict::Alive);
+            return Look::Verdict(Verdict::Alive);
         }
     }
-    let before = asleep(all).ok_or(Verdict::Unsure)?;
+    let Some(before) = asleep(all) else { return Look::Verdict(Verdict::Unsure) };
     if OUTSIDE.load(Ordering::Relaxed) > 0 {
-        return Err(Verdict::Unsure);
+        return Look::Verdict(Verdict::Unsure);
     }
-    let main = youngest(sched).ok_or(Verdict::Unsure)?;
-    match threads::others(main.run_number()) {
+    match threads::others(sched.config.other_threads.unwrap_or_default()) {
         Others::None => {}
         // sysmon is told when it ends (`thread`).
-        Others::Users => return Err(Verdict::Alive),
-        Others::Unknown => return Err(Verdict::Unsure),
+        Others::Users => return Look::Verdict(Verdict::Alive),
+        Others::Strangers => return Look::Doubt(Suspect::Stranger, before),
     }
+    if let Some(signal) = handlers::foreign() {
+        return Look::Doubt(Suspect::Handler(signal), before);
+    }
+    let main = youngest(sched);
     fence(Ordering::SeqCst);
-    if asleep(all) == Some(before) { Ok(main) } else { Err(Verdict::Unsure) }
+    match main {
+        Some(main) if asleep(all) == Some(before) => Look::Dead(main),
+        _ => Look::Verdict(Verdict::Unsure),
+    }
 }
 
 /// The goroutines of a scheduler that wait, and may borrow.

@@ -22,7 +22,7 @@
 //! goroutines would end up with thousands of threads, which serve it no better than some. So from [`HOGS`] on that have not
 //! come back, the slice gets longer with their number squared: new ones are taken off ever more slowly.
 
-use super::deadlock::{self, Verdict};
+use super::deadlock::{self, Doubt, Verdict};
 use super::{handoffp, timers, wake};
 use crate::doze::Doze;
 use crate::os;
@@ -43,8 +43,9 @@ const LONGEST: Duration = Duration::from_millis(10);
 const IMPATIENT: Duration = Duration::from_millis(1);
 /// Looks at the shortest interval before it grows.
 const PATIENCE: u32 = 50;
-/// Between two looks at what may be a deadlock, at most.
-const DOUBT: Duration = Duration::from_secs(1);
+/// Between two looks at what may be a deadlock, at most. They get rarer as it lasts, so that it is found late by no more than it has
+/// lasted, and an idle program is not woken for it all the time.
+const DOUBT: Duration = Duration::from_secs(10);
 /// For so long all Ps are idle before it sleeps for good.
 const DROWSY: Duration = Duration::from_millis(100);
 /// Between the first deadline and the look that sees whether it was slept through.
@@ -165,7 +166,8 @@ fn run(sched: &'static Sched) {
     let mut looks = vec![];
     let _ours = Ours::begin();
     let mut delay = SHORTEST;
-    let mut doubt = LONGEST;
+    let mut delay_in_doubt = LONGEST;
+    let mut doubt = Doubt::default();
     let mut quiet = 0;
     let mut idle_since = None;
     while !sched.stopped() {
@@ -185,12 +187,12 @@ fn run(sched: &'static Sched) {
             delay = LONGEST;
             if now >= idle_since.get_or_insert(now).after(DROWSY) {
                 let ended = threads::ended();
-                let until = match deadlock::check(sched) {
-                    Verdict::Unsure => {
-                        doubt = (doubt * 2).min(DOUBT);
-                        Nanos::now().after(doubt)
-                    }
-                    Verdict::Alive | Verdict::Reported => Nanos::NEVER,
+                let verdict = deadlock::check(sched, &mut doubt);
+                let until = if verdict == Verdict::Unsure {
+                    delay_in_doubt = (delay_in_doubt * 2).min(DOUBT);
+                    Nanos::now().after(delay_in_doubt)
+                } else {
+                    Nanos::NEVER
                 };
                 let all_idle = || sched.idle.npidle() as usize == sched.max_procs();
                 let refused = || sched.refused.load(Ordering::Relaxed);
@@ -205,7 +207,7 @@ fn run(sched: &'static Sched) {
             continue;
         }
         idle_since = None;
-        doubt = LONGEST;
+        delay_in_doubt = LONGEST;
         if sched.timer_is_due() {
             timers::run_without_p(sched);
         }
