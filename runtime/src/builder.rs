@@ -120,6 +120,10 @@ impl RuntimeBuilder {
     /// stays on the thread that started it, and only goroutines that have not started are taken by whoever is free: for
     /// programs that are built on thread-local state. docs/safety.md says what that is worth, and what it costs.
     ///
+    /// With `false` **hold no lock of `std`, `parking_lot` or C over a wait**: if another goroutine of the same thread wants it
+    /// meanwhile, it blocks the thread, and the holder, which can go on nowhere else, never releases it. Such a hang is named on
+    /// stderr after a second, and by [`dump`](crate::runtime::dump). The locks of [`gort::sync`](crate::sync) may be held over a wait.
+    ///
     /// ```
     /// use std::thread::current;
     /// let rt = gort::Runtime::builder().max_procs(4).migrate(false).build()?;

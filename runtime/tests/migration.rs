@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::child::{in_child, listen};
 use common::{SIZES, Watchdog, eventually, until_parked};
 use gort::sync::WaitGroup;
 use gort::time::sleep;
@@ -260,4 +261,89 @@ fn who_waits_on_a_thread_of_its_own_costs_no_processor() {
     ch.close();
     eventually("all have ended", || rt.num_goroutines() == 0);
     handles.into_iter().for_each(|h| assert_eq!(h.join().unwrap(), None));
+}
+
+/// Goroutines that stay on their thread, each of which holds one lock of `std` over a wait.
+fn hold_a_lock_over_a_wait(rt: &Runtime) {
+    let lock = Arc::new(Mutex::new(()));
+    for _ in 0..20 {
+        let lock = lock.clone();
+        rt.go(move || {
+            let _held = lock.lock().unwrap();
+            sleep(Duration::from_millis(1));
+        });
+    }
+}
+
+#[test]
+fn a_thread_blocked_by_a_lock_that_its_own_goroutine_holds_is_named_once() {
+    let test = "a_thread_blocked_by_a_lock_that_its_own_goroutine_holds_is_named_once";
+    in_child(test, &[], || {
+        let mut until_said = listen();
+        let rt = Runtime::builder().max_procs(2).migrate(false).build().unwrap();
+        hold_a_lock_over_a_wait(&rt);
+        until_said("is blocked by goroutine");
+        until_said("\n");
+        // And by each dump.
+        let mut dump = Vec::new();
+        gort::runtime::dump(&mut dump).unwrap();
+        let dump = String::from_utf8(dump).unwrap();
+        let named = dump.lines().filter(|line| {
+            line.starts_with("OS thread ")
+                && line.contains(" is blocked by goroutine ")
+                && line.contains("on that thread, cannot run")
+        });
+        assert!(named.count() > 0, "{dump}");
+        // A second one would come within the next looks.
+        std::thread::sleep(Duration::from_secs(3));
+        std::process::exit(0);
+    })
+    .with_status(0)
+    .says(1, "is blocked by goroutine")
+    .says(1, "If it waits for a lock of `std`");
+}
+
+#[test]
+fn a_thread_blocked_while_it_is_locked_is_named() {
+    in_child("a_thread_blocked_while_it_is_locked_is_named", &[], || {
+        let mut until_said = listen();
+        let rt = Runtime::builder().max_procs(1).migrate(false).build().unwrap();
+        // The second one waits for the first, which has its home where that one has locked the thread.
+        let ch = chan::<()>(0);
+        let tx = ch.clone();
+        rt.go(move || {
+            sleep(Duration::from_millis(20));
+            tx.send(());
+        });
+        rt.go(move || {
+            let _mine = gort::lock_os_thread();
+            ch.recv();
+        });
+        until_said("is blocked by goroutine 2");
+        std::process::exit(0);
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_thread_that_computes_or_comes_back_is_not_named() {
+    in_child("a_thread_that_computes_or_comes_back_is_not_named", &[], || {
+        let rt = Runtime::builder().max_procs(1).migrate(false).build().unwrap();
+        rt.run(|| {
+            let waits = go!(|| (0..10).for_each(|_| sleep(Duration::from_millis(1))));
+            let begin = std::time::Instant::now();
+            while begin.elapsed() < Duration::from_secs(2) {
+                std::hint::spin_loop();
+            }
+            waits.join().unwrap();
+            for _ in 0..8 {
+                let waits = go!(|| sleep(Duration::from_millis(1)));
+                yield_now();
+                std::thread::sleep(Duration::from_millis(300));
+                waits.join().unwrap();
+            }
+        });
+    })
+    .with_status(0)
+    .says(0, "is blocked by");
 }

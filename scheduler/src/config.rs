@@ -65,7 +65,8 @@ pub enum Migration {
     /// Wherever there is a free P.
     #[default]
     Free,
-    /// On the OS thread that started it. Goroutines that have not started yet are still taken by whoever is free.
+    /// On the OS thread that started it. Goroutines that have not started yet are still taken by whoever is free. A lock of the
+    /// thread's (`std`'s) that is held over a wait may never be released (`proc::stranded`).
     Never,
     /// On another OS thread each time, as far from the usual as can be: for tests.
     Always,

@@ -74,6 +74,12 @@ impl<T> Home<T> {
         got
     }
 
+    /// Looks at all that are in it. Called by anybody.
+    pub fn for_each(&self, f: impl FnMut(&T)) {
+        let queue = self.queue.lock();
+        queue.next.iter().chain(&queue.rest).for_each(f);
+    }
+
     /// Sends who is next to the end: the time slice is over.
     pub fn demote(&self) {
         let mut queue = self.queue.lock();

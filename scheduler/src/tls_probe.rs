@@ -22,7 +22,8 @@ const WARNING: &str = "\
 gort: this build keeps thread-local addresses while a goroutine moves to another OS thread: libraries may use another
 thread's variables. Remedy: `-C relocation-model=pie`, as in .cargo/config.toml: [build] rustflags = [\"-C\", \
 \"relocation-model=pie\"]
-(or GORT_MIGRATE=0: goroutines stay on their threads; GORT_TLS_WARN=0 silences this)";
+(or GORT_MIGRATE=0: goroutines stay on their threads, and must then hold no lock of `std` over a wait; GORT_TLS_WARN=0 silences \
+this)";
 
 thread_local! {
     static MARK: Cell<usize> = const { Cell::new(0) };

@@ -176,6 +176,8 @@ pub struct Dump {
     groups: Vec<(Vec<u64>, usize, Key)>,
     stacks: Vec<Box<[usize]>>,
     symbols: Symbols,
+    /// What is said of goroutines whose thread is blocked (`stranded`).
+    stranded: Option<String>,
 }
 
 impl Dump {
@@ -201,7 +203,9 @@ impl Dump {
     /// The text of the next goroutines that look the same: their first lines, the stack, where they were spawned, an empty
     /// line. `None` when all have been.
     pub fn next_piece(&mut self) -> Option<String> {
-        let (ids, count, key) = self.groups.pop()?;
+        let Some((ids, count, key)) = self.groups.pop() else {
+            return self.stranded.take();
+        };
         Some(systemstack(|| self.text(&ids, count, &key)))
     }
 
@@ -315,7 +319,7 @@ impl Capture {
         let sorted = |(key, group): (Key, Group)| (group.ids.into_sorted_vec(), group.count, key);
         let mut groups: Vec<_> = self.groups.into_iter().map(sorted).collect();
         groups.sort_by_key(|(ids, ..)| std::cmp::Reverse(ids[0]));
-        Dump { groups, stacks, symbols: Symbols::default() }
+        Dump { groups, stacks, symbols: Symbols::default(), stranded: super::stranded::for_dump() }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod procresize;
 mod schedule;
 pub mod shutdown;
 pub mod spin;
+mod stranded;
 pub mod syscall;
 pub(crate) mod sysmon;
 pub mod timers;

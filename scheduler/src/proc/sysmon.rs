@@ -11,6 +11,7 @@
 //! - Timers that are due while every M is busy: fires them. Timers that are not due yet: has somebody keep the clock for them, if
 //!   nobody does. So that others may leave that to it, it says when it will look next ([`Sysmon::looks_before`]).
 //! - An M that could not be started, because the system gave no thread: looks whether one that there is should have been woken.
+//! - Goroutines that stay on a thread which another one blocks: says so (`stranded`).
 //! - The seconds that parks are stamped with ([`Nanos::note`]): keeps them fresh.
 //!
 //! It looks every 20 µs after something happened, then less and less often: every 100 µs while a P is idle and another
@@ -23,7 +24,7 @@
 //! come back, the slice gets longer with their number squared: new ones are taken off ever more slowly.
 
 use super::deadlock::{self, Doubt, Verdict};
-use super::{handoffp, timers, wake};
+use super::{handoffp, stranded, timers, wake};
 use crate::doze::Doze;
 use crate::os;
 use crate::p::P;
@@ -168,6 +169,7 @@ fn run(sched: &'static Sched) {
     let mut delay = SHORTEST;
     let mut delay_in_doubt = LONGEST;
     let mut doubt = Doubt::default();
+    let mut stranded = stranded::Watch::new(sched);
     let mut quiet = 0;
     let mut idle_since = None;
     while !sched.stopped() {
@@ -181,6 +183,7 @@ fn run(sched: &'static Sched) {
         if sched.first_timer() != Nanos::NEVER {
             sched.timer_is_first();
         }
+        let may_be_stranded = stranded.look(sched);
         let nidle = sched.idle.npidle() as usize;
         if nidle == sched.max_procs() {
             let now = Nanos::now();
@@ -188,7 +191,7 @@ fn run(sched: &'static Sched) {
             if now >= idle_since.get_or_insert(now).after(DROWSY) {
                 let ended = threads::ended();
                 let verdict = deadlock::check(sched, &mut doubt);
-                let until = if verdict == Verdict::Unsure {
+                let until = if verdict == Verdict::Unsure || may_be_stranded {
                     delay_in_doubt = (delay_in_doubt * 2).min(DOUBT);
                     Nanos::now().after(delay_in_doubt)
                 } else {
