@@ -20,7 +20,9 @@ pub(crate) struct Symbol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     User,
-    /// The runtime's own, but for the facade, whose names users know.
+    /// Of the crate whose names users know: shown between functions of theirs.
+    Facade,
+    /// The runtime's own, and that of what its locks are made of.
     Inside,
     /// What runs the goroutine's closure: `Body::run` in `newproc`.
     Body,
@@ -95,13 +97,15 @@ fn place(pc: usize) -> String {
     }
 }
 
-/// Of the functions of a stack, innermost first, those that are shown: without the insides of the runtime in which the
-/// goroutine waits, and without what is below its body. All, if nothing else were left.
+/// Of the functions of a stack, innermost first, those that are shown: without ours in which the goroutine waits, whose names
+/// its state says, and without what is below its body. Where there is none of the user's, the facade's; all, if nothing
+/// else were left.
 fn shown(kinds: &[Kind]) -> Range<usize> {
     let root = kinds.iter().rposition(|&kind| kind == Kind::Body).unwrap_or(kinds.len());
-    let end = kinds[..root].iter().rposition(|&kind| kind == Kind::User).map_or(0, |last| last + 1);
+    let wanted = if kinds[..root].contains(&Kind::User) { Kind::User } else { Kind::Facade };
+    let end = kinds[..root].iter().rposition(|&kind| kind == wanted).map_or(0, |last| last + 1);
     // Functions of std between frames of ours are ours, too.
-    let waits = kinds[..end].iter().take_while(|&&kind| kind != Kind::User).count();
+    let waits = kinds[..end].iter().take_while(|&&kind| kind != wanted).count();
     let start = kinds[..waits].iter().rposition(|&kind| kind != Kind::Glue).map_or(0, |last| last + 1);
     if start < end { start..end } else { 0..kinds.len() }
 }
@@ -119,7 +123,8 @@ fn kind(name: &str, file: Option<&str>) -> Kind {
     let krate = krate.or_else(|| file.and_then(crate_of_file)).unwrap_or_else(|| crate_of(name));
     match krate {
         "gort_scheduler" if is_body(name, file) => Kind::Body,
-        "gort_scheduler" | "gort_channel" | "corosensei" => Kind::Inside,
+        "gort_scheduler" | "gort_channel" | "corosensei" | "lock_api" => Kind::Inside,
+        "gort" => Kind::Facade,
         "core" | "std" | "alloc" | "__rust_try" => Kind::Glue,
         _ => Kind::User,
     }
@@ -138,17 +143,27 @@ fn crate_of_file(file: &str) -> Option<&'static str> {
     if file.starts_with("/rustc/") || file.contains("/rustlib/src/rust/library/") {
         return Some("std");
     }
-    if file.contains("/corosensei-") {
-        return Some("corosensei");
+    if let Some(other) = ["corosensei", "lock_api"].into_iter().find(|o| file.contains(&format!("/{o}-"))) {
+        return Some(other);
     }
-    // Our crates lie side by side, in the workspace as in a registry.
-    let ours = env!("CARGO_MANIFEST_DIR");
-    let beside = ours.rsplit_once("scheduler").map(|(before, after)| format!("{before}channel{after}"));
     let is_in = |dir: &str| file.strip_prefix(dir).is_some_and(|rest| rest.starts_with("/src/"));
+    let ours = env!("CARGO_MANIFEST_DIR");
     if is_in(ours) {
         return Some("gort_scheduler");
     }
-    beside.filter(|dir| is_in(dir)).map(|_| "gort_channel")
+    let (channel, facade) = beside(ours)?;
+    is_in(&channel).then_some("gort_channel").or(is_in(&facade).then_some("gort"))
+}
+
+/// The folders of the other two crates: beside this one's, in the workspace as in a registry, where they bear the crates' names
+/// and versions.
+fn beside(ours: &str) -> Option<(String, String)> {
+    let (before, after) = ours.rsplit_once("scheduler")?;
+    let facade = match before.strip_suffix("gort-") {
+        Some(before) => format!("{before}gort{after}"),
+        None => format!("{before}runtime{after}"),
+    };
+    Some((format!("{before}channel{after}"), facade))
 }
 
 fn is_body(name: &str, file: Option<&str>) -> bool {
@@ -179,9 +194,31 @@ mod tests {
             "core::ptr::drop_in_place",
             "<gort_channel::handle::Chan<T> as core::fmt::Debug>::fmt",
         ];
-        let user = ["std::thread::local::with", "app::wait", "gort::sync::WaitGroup::wait", "app::main"];
+        let user = ["std::thread::local::with", "app::wait", "gort::sync::Once::call_once", "app::main"];
         let names = [&top[..], &user, &ROOT].concat();
         assert_eq!(of(&names), user);
+    }
+
+    #[test]
+    fn the_facade_and_what_locks_are_made_of_are_left_out_above_the_users() {
+        let top = [
+            "gort_scheduler::sema::mutex::Mutex::lock",
+            "<gort::sync::mutex::RawMutex as lock_api::mutex::RawMutex>::lock",
+            "lock_api::mutex::Mutex<R,T>::lock",
+        ];
+        let bottom = ["gort::scope::Body<F,T>::run"];
+        let names = [&top[..], &["app::a", "app::main"], &bottom, &ROOT].concat();
+        assert_eq!(of(&names), ["app::a", "app::main"]);
+        let facade = ["gort::time::sleep", "gort::context::run"];
+        assert_eq!(of(&[&["gort_scheduler::proc::park::gopark"], &facade[..], &ROOT].concat()), facade);
+    }
+
+    #[test]
+    fn the_crates_lie_beside_each_other() {
+        let of = |ours| beside(ours).unwrap();
+        assert_eq!(of("/a/scheduler"), ("/a/channel".into(), "/a/runtime".into()));
+        let in_registry = of("/r/gort-scheduler-0.1.0");
+        assert_eq!(in_registry, ("/r/gort-channel-0.1.0".into(), "/r/gort-0.1.0".into()));
     }
 
     #[test]
@@ -215,6 +252,8 @@ mod tests {
         assert_eq!(kind_in("{closure#0}<app::A>", "/home/me/app/src/main.rs"), Kind::User);
         assert_eq!(kind_in("worker", "/home/me/app/src/main.rs"), Kind::User);
         assert_eq!(kind_in("recv", &here("x.rs").replace("scheduler", "channel")), Kind::Inside);
+        assert_eq!(kind_in("wait", &here("x.rs").replace("scheduler", "runtime")), Kind::Facade);
+        assert_eq!(kind_in("lock<R, T>", "/registry/lock_api-0.4.12/src/mutex.rs"), Kind::Inside);
     }
 
     #[test]

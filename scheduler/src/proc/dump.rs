@@ -9,13 +9,17 @@
 //! goroutine's stack; what is done with the pieces does not, so it may park.
 //!
 //! **Differs from Go**, which stops the world: a goroutine that runs on another thread has no stack to show, nor has one that
-//! does not stay off its stack for as long as a look takes. Go prints equal goroutines one by one.
+//! does not stay off its stack for as long as a look takes. Go prints equal goroutines one by one, and does not say how much of
+//! its stack each has needed: its stacks grow.
 
 use super::park::systemstack;
 use crate::g::{G, GoroutineId, Status};
 use crate::gpool;
-use crate::stack::current_head;
+use crate::sema;
+use crate::stack::arena::{locate, stack_end};
+use crate::stack::class::{GUARD, usable};
 use crate::stack::record::Record;
+use crate::stack::{current_head, mapping};
 use crate::symbols::{Map, Symbols};
 use crate::sync::atomic::Ordering;
 use crate::time::clock::Nanos;
@@ -26,8 +30,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 
-/// Goroutines of a group that are listed one by one.
-const LISTED: usize = 100;
+/// Goroutines of a group that are listed, each with a first line of its own if these are all.
+const LISTED: usize = 10;
 /// Looks at a goroutine that does not stay where it is.
 const TRIES: usize = 4;
 /// What [`last_words`] wants to have of memory before it tries for stacks.
@@ -75,6 +79,32 @@ impl fmt::Display for Header<'_> {
     }
 }
 
+/// The first line of many goroutines: how many, what they do, and the first of their numbers.
+struct Heading<'a> {
+    count: usize,
+    state: &'static str,
+    minutes: u32,
+    name: Option<&'a str>,
+    ids: &'a [u64],
+}
+
+impl fmt::Display for Heading<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} goroutines [{}", self.count, self.state)?;
+        if self.minutes > 0 {
+            write!(f, ", {} minutes", self.minutes)?;
+        }
+        f.write_str("]")?;
+        self.name.map_or(Ok(()), |name| write!(f, " {name:?}"))?;
+        f.write_str(":")?;
+        self.ids.iter().enumerate().try_for_each(|(i, id)| {
+            let comma = if i > 0 { "," } else { "" };
+            write!(f, "{comma} {id}")
+        })?;
+        if self.ids.len() < self.count { f.write_str(", ...") } else { Ok(()) }
+    }
+}
+
 fn info(gp: &'static G) -> Option<GoroutineInfo> {
     let state = match gp.status() {
         Status::Idle | Status::Dead => return None,
@@ -98,14 +128,75 @@ pub fn goroutines() -> Vec<GoroutineInfo> {
     all
 }
 
-/// Writes the goroutines one by one, in no order and without stacks, and collects nothing first.
+/// Writes the goroutines in no order and without stacks, and collects nothing first: only those that look the same and come one
+/// after the other are put together.
 fn list(out: &mut dyn fmt::Write) {
+    let mut run = Run::default();
     gpool::for_each(|gp| {
         if let Some(info) = info(gp) {
-            // In one piece, so that goroutines and what other threads write do not mix.
-            let _ = out.write_str(&format!("{info}\n\n"));
+            if !run.takes(&info) {
+                run.write(out);
+                run = Run::default();
+            }
+            run.add(info);
         }
     });
+    run.write(out);
+}
+
+/// Goroutines that look the same and come one after the other.
+#[derive(Default)]
+struct Run {
+    first: Option<GoroutineInfo>,
+    ids: [u64; LISTED],
+    count: usize,
+}
+
+impl Run {
+    fn takes(&self, info: &GoroutineInfo) -> bool {
+        self.first.as_ref().is_none_or(|first| {
+            (first.state, &first.name, first.spawned_at) == (info.state, &info.name, info.spawned_at)
+        })
+    }
+
+    fn add(&mut self, info: GoroutineInfo) {
+        if let Some(place) = self.ids.get_mut(self.count) {
+            *place = info.id.0;
+        }
+        self.count += 1;
+        self.first.get_or_insert(info);
+    }
+
+    fn write(&self, out: &mut dyn fmt::Write) {
+        let Some(first) = &self.first else { return };
+        let ids = &self.ids[..self.count.min(LISTED)];
+        let mut text = String::new();
+        first_lines(&mut text, ids, self.count, first.state, 0, first.name.as_deref());
+        if let Some(at) = first.spawned_at {
+            let _ = writeln!(text, "\tspawned at {at}");
+        }
+        text.push('\n');
+        // In one piece, so that goroutines and what other threads write do not mix.
+        let _ = out.write_str(&text);
+    }
+}
+
+/// Writes the first lines of `count` goroutines that look the same, `ids` the first of them.
+fn first_lines(
+    text: &mut String,
+    ids: &[u64],
+    count: usize,
+    state: &'static str,
+    minutes: u32,
+    name: Option<&str>,
+) {
+    if count > LISTED {
+        let _ = writeln!(text, "{}", Heading { count, state, minutes, name, ids });
+        return;
+    }
+    for &id in ids {
+        let _ = writeln!(text, "{}", Header { id: GoroutineId(id), state, minutes, name });
+    }
 }
 
 /// Writes all goroutines of the process with their stacks, as far as the writer goes along.
@@ -147,7 +238,54 @@ struct Key {
     minutes: u32,
     name: Option<String>,
     trace: Trace,
+    holder: Option<Holder>,
     spawned_at: Option<&'static Location<'static>>,
+}
+
+/// Who has the lock that a goroutine waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    Goroutine(u64, Option<String>),
+    /// The one that waits.
+    Itself,
+    Thread,
+}
+
+impl Holder {
+    fn of(gp: &'static G, holder: sema::Holder) -> Option<Holder> {
+        match holder {
+            sema::Holder::Goroutine(holder) if ptr::eq(holder, gp) => Some(Holder::Itself),
+            sema::Holder::Goroutine(holder) => info(holder).map(|i| Holder::Goroutine(i.id.0, i.name)),
+            sema::Holder::Thread => Some(Holder::Thread),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Holder::Goroutine(id, None) => write!(f, "goroutine {id}"),
+            Holder::Goroutine(id, Some(name)) => write!(f, "goroutine {id} {name:?}"),
+            Holder::Itself => f.write_str("this goroutine itself"),
+            Holder::Thread => f.write_str("a plain thread"),
+        }
+    }
+}
+
+/// How much of a stack has memory: what was needed of it, by the goroutine or by those that had it before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Water {
+    used: usize,
+    of: usize,
+}
+
+impl Water {
+    fn of(gp: &'static G) -> Option<Water> {
+        let (class, slot) = locate(gp.stack()?.as_ptr() as usize)?;
+        let end = stack_end(slot.start)?;
+        let lowest = mapping::lowest_page(&(slot.start + GUARD..slot.end))?;
+        Some(Water { used: end.saturating_sub(lowest), of: usable(class) })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -156,11 +294,14 @@ struct Group {
     ids: BinaryHeap<u64>,
     /// All of them.
     count: usize,
+    /// That of the deepest stack.
+    water: Option<Water>,
 }
 
 impl Group {
-    fn add(&mut self, id: GoroutineId) {
+    fn add(&mut self, id: GoroutineId, water: Option<Water>) {
         self.count += 1;
+        self.water = self.water.max(water);
         if self.ids.len() < LISTED {
             self.ids.push(id.0);
         } else if let Some(mut largest) = self.ids.peek_mut().filter(|largest| **largest > id.0) {
@@ -173,7 +314,7 @@ impl Group {
 #[derive(Debug)]
 pub struct Dump {
     /// By their smallest numbers, the last one first.
-    groups: Vec<(Vec<u64>, usize, Key)>,
+    groups: Vec<(Vec<u64>, Group, Key)>,
     stacks: Vec<Box<[usize]>>,
     symbols: Symbols,
     /// What is said of goroutines whose thread is blocked (`stranded`).
@@ -193,6 +334,7 @@ impl Dump {
                 unwinder: Unwinder::new(),
                 pcs: Vec::with_capacity(MAX_FRAMES),
                 stacks: Map::default(),
+                locks: Map::default(),
                 groups: Map::default(),
             };
             gpool::for_each(|gp| capture.add(gp));
@@ -203,19 +345,15 @@ impl Dump {
     /// The text of the next goroutines that look the same: their first lines, the stack, where they were spawned, an empty
     /// line. `None` when all have been.
     pub fn next_piece(&mut self) -> Option<String> {
-        let Some((ids, count, key)) = self.groups.pop() else {
+        let Some((ids, group, key)) = self.groups.pop() else {
             return self.stranded.take();
         };
-        Some(systemstack(|| self.text(&ids, count, &key)))
+        Some(systemstack(|| self.text(&ids, &group, &key)))
     }
 
-    fn text(&mut self, ids: &[u64], count: usize, key: &Key) -> String {
+    fn text(&mut self, ids: &[u64], group: &Group, key: &Key) -> String {
         let mut text = String::new();
-        for &id in ids {
-            let name = key.name.as_deref();
-            let header = Header { id: GoroutineId(id), state: key.state, minutes: key.minutes, name };
-            let _ = writeln!(text, "{header}");
-        }
+        first_lines(&mut text, ids, group.count, key.state, key.minutes, key.name.as_deref());
         match key.trace {
             Trace::Stack(n) => {
                 let pcs = &self.stacks[n as usize];
@@ -231,12 +369,14 @@ impl Dump {
             Trace::Moved => text.push_str("\tgoroutine ran meanwhile; stack unavailable\n"),
             Trace::Unknown => text.push_str("\tstack unavailable\n"),
         }
+        if let Some(holder) = &key.holder {
+            let _ = writeln!(text, "\tlock held by {holder}");
+        }
         if let Some(at) = key.spawned_at {
             let _ = writeln!(text, "\tspawned at {at}");
         }
-        if count > ids.len() {
-            let more = count - ids.len();
-            let _ = writeln!(text, "\t... and {more} more goroutines with this stack, {count} in all");
+        if let Some(Water { used, of }) = group.water {
+            let _ = writeln!(text, "\tstack high water {} KiB of {} KiB", used.div_ceil(1024), of / 1024);
         }
         text.push('\n');
         text
@@ -253,6 +393,8 @@ struct Capture {
     pcs: Vec<usize>,
     /// Each different stack, and its number.
     stacks: Map<Box<[usize]>, u32>,
+    /// The locks that were looked at, by address.
+    locks: Map<usize, Option<sema::Holder>>,
     groups: Map<Key, Group>,
 }
 
@@ -280,7 +422,9 @@ impl Capture {
                 None => continue,
             };
             let GoroutineInfo { id, state, name, spawned_at } = info;
-            self.groups.entry(Key { state, minutes, name, trace, spawned_at }).or_default().add(id);
+            let holder = sema::holder(gp, &mut self.locks).and_then(|holder| Holder::of(gp, holder));
+            let key = Key { state, minutes, name, trace, holder, spawned_at };
+            self.groups.entry(key).or_default().add(id, Water::of(gp));
             return;
         }
     }
@@ -316,7 +460,10 @@ impl Capture {
     fn finish(self) -> Dump {
         let mut stacks = vec![Box::default(); self.stacks.len()];
         self.stacks.into_iter().for_each(|(pcs, number)| stacks[number as usize] = pcs);
-        let sorted = |(key, group): (Key, Group)| (group.ids.into_sorted_vec(), group.count, key);
+        let sorted = |(key, mut group): (Key, Group)| {
+            let ids = std::mem::take(&mut group.ids).into_sorted_vec();
+            (ids, group, key)
+        };
         let mut groups: Vec<_> = self.groups.into_iter().map(sorted).collect();
         groups.sort_by_key(|(ids, ..)| std::cmp::Reverse(ids[0]));
         Dump { groups, stacks, symbols: Symbols::default(), stranded: super::stranded::for_dump() }
@@ -337,10 +484,35 @@ mod tests {
     }
 
     #[test]
+    fn many_have_one_first_line() {
+        let ids: Vec<u64> = (1..=LISTED as u64).collect();
+        let heading =
+            |minutes, name| Heading { count: 2000, state: "chan send", minutes, name, ids: &ids }.to_string();
+        let numbers = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...";
+        assert_eq!(heading(0, None), format!("2000 goroutines [chan send]: {numbers}"));
+        let named = heading(5, Some("a"));
+        assert_eq!(named, format!("2000 goroutines [chan send, 5 minutes] \"a\": {numbers}"));
+    }
+
+    #[test]
+    fn a_list_puts_neighbours_together() {
+        let info = |id, state| GoroutineInfo { id: GoroutineId(id), state, name: None, spawned_at: None };
+        let mut run = Run::default();
+        for id in 1..=12 {
+            assert!(run.takes(&info(id, "sleep")));
+            run.add(info(id, "sleep"));
+        }
+        assert!(!run.takes(&info(13, "join")));
+        let mut text = String::new();
+        run.write(&mut text);
+        assert_eq!(text, "12 goroutines [sleep]: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...\n\n");
+    }
+
+    #[test]
     fn a_group_keeps_its_smallest_numbers() {
         let mut group = Group::default();
         for id in (1..=1000).rev().chain(2000..2010) {
-            group.add(GoroutineId(id));
+            group.add(GoroutineId(id), None);
         }
         assert_eq!(group.count, 1010);
         assert_eq!(group.ids.into_sorted_vec(), (1..=LISTED as u64).collect::<Vec<_>>());

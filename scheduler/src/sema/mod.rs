@@ -39,6 +39,8 @@
 //!
 //! Tested by `tests/loom_sema.rs` and the models of each file; the tree by `root`'s own tests.
 
+#[cfg(not(loom))]
+mod holder;
 pub mod mutex;
 pub mod notify;
 mod root;
@@ -46,6 +48,8 @@ pub mod rwmutex;
 pub mod semaphore;
 pub mod waitgroup;
 
+#[cfg(not(loom))]
+pub(crate) use holder::{Holder, holder};
 pub use mutex::Mutex;
 pub use notify::NotifyList;
 pub use rwmutex::RWMutex;

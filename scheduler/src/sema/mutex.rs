@@ -67,6 +67,8 @@
 //!
 //! [`membarrier`]: crate::sync::membarrier
 
+#[cfg(not(loom))]
+use super::holder::{self, Holder};
 use super::root::{Purpose, Sudog};
 use super::{Left, root_for};
 use crate::g::{G, WaitReason};
@@ -163,7 +165,28 @@ impl Mutex {
     #[inline]
     pub fn try_lock(&self) -> bool {
         // ORDERING: Acquire, pairs with the Release of whoever opened it.
-        self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        let taken = self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            self.mark();
+        }
+        taken
+    }
+
+    /// The caller has it.
+    #[inline(always)]
+    fn mark(&self) {
+        #[cfg(not(loom))]
+        holder::mark(self);
+    }
+
+    /// How far into a lock the address is at which its queue is.
+    #[cfg(not(loom))]
+    pub(super) const WAITERS_AT: usize = std::mem::offset_of!(Mutex, held);
+
+    /// Who has it, as far as that can be told.
+    #[cfg(not(loom))]
+    pub(super) fn holder(&self) -> Option<Holder> {
+        self.is_locked().then(|| holder::of(self)).flatten()
     }
 
     /// Takes the lock, or gives up at the deadline; whether it was taken.
@@ -255,6 +278,7 @@ impl Mutex {
                         // Relaxed: a matter of fairness.
                         self.flags.fetch_and(!STARVING, Ordering::Relaxed);
                     }
+                    self.mark();
                     return true;
                 }
                 Ok(_open) => {

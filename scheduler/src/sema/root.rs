@@ -257,6 +257,28 @@ impl SemaRoot {
         }
     }
 
+    /// The wait of this G, if it is among the first `most` there.
+    pub fn wait_of(&self, key: u64, gp: &G, most: usize) -> Option<&Sudog> {
+        // SAFETY: R1, R2.
+        unsafe {
+            let head = (*self.find(key)).get();
+            let mut sg = head;
+            for _ in 0..most {
+                if sg.is_null() {
+                    return None;
+                }
+                if ptr::eq((*sg).g, gp) {
+                    return Some(&*sg);
+                }
+                sg = (*sg).next.get();
+                if sg == head {
+                    return None;
+                }
+            }
+            None
+        }
+    }
+
     /// True if nobody waits there.
     pub fn is_empty(&self, key: u64) -> bool {
         // SAFETY: R1, R2.

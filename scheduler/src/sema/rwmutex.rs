@@ -63,6 +63,8 @@
 //!
 //! Tested by `tests/loom_rwmutex.rs`; Go's cases in `runtime/tests/go_sync_rwmutex.rs`.
 
+#[cfg(not(loom))]
+use super::holder::Holder;
 use super::root::{NO_WORD, Purpose, Sudog};
 use super::{Mutex, Queue, root_for};
 use crate::g::{G, WaitReason};
@@ -421,6 +423,16 @@ impl RWMutex {
             // ORDERING: Release, as in `admit`; before they are readied, and may go.
             self.word.fetch_add(n as u64 * READER, Ordering::Release);
         });
+    }
+
+    /// How far into a lock the address is at which the queue of its readers is.
+    #[cfg(not(loom))]
+    pub(super) const READERS_AT: usize = std::mem::offset_of!(RWMutex, word);
+
+    /// The writer that has it, as far as that can be told.
+    #[cfg(not(loom))]
+    pub(super) fn holder(&self) -> Option<Holder> {
+        self.w.holder()
     }
 
     /// True if somebody has it.

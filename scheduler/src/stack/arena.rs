@@ -103,6 +103,23 @@ fn locate_in(class: u8, addr: usize) -> Option<Span> {
     Some(start..start + slot)
 }
 
+/// Bits of an address that a mark leaves out at the low end; it has 32.
+pub const MARK_SHIFT: u32 = 12;
+
+/// The end of the stack that a mark is of ([`MARK_SHIFT`]), if it is of one of ours, which has been in use then. A mark repeats
+/// itself every 16 TiB, of which a region is a part. Not on a goroutine's stack.
+pub fn with_mark(mark: u32) -> Option<usize> {
+    const PERIOD: usize = 1 << (32 + MARK_SHIFT);
+    const { assert!(REGION < PERIOD) };
+    (0..CLASSES as u8).find_map(|class| {
+        let region = lock(class);
+        // Regions and slots are whole pages, so the page of a stack pointer is in its slot.
+        let offset = ((mark as usize) << MARK_SHIFT).wrapping_sub(region.low) % PERIOD;
+        let is_open = offset / slot_size(class) < region.open;
+        is_open.then(|| stack_end_in(class, region.low + offset, offset))
+    })
+}
+
 /// The book-keeping of a class. Slots are numbered from the region's low end.
 struct Region {
     class: u8,

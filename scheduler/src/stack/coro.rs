@@ -274,7 +274,7 @@ fn end_of(start: usize) -> usize {
 
 /// The stack pointer.
 #[inline(always)]
-fn stack_pointer() -> usize {
+pub fn stack_pointer() -> usize {
     let sp: usize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: reads one register.
@@ -295,4 +295,13 @@ pub fn current_head() -> Option<&'static G> {
     let end = arena::stack_end(stack_pointer())?;
     // SAFETY: the caller runs in this slot.
     unsafe { StackHead::g_at(end) }
+}
+
+/// The goroutine that is on the stack that ends there, which has been in use at some time.
+pub fn g_at(end: usize) -> Option<&'static G> {
+    // SAFETY: the head of a stack that has been in use stays mapped; of one that was given back it reads as zeros. The word is a
+    // pointer that others may write meanwhile: volatile, so that it is one load. G memory is never freed.
+    unsafe {
+        (&raw const (*((end - HEAD) as *const StackHead)).g).cast::<*const G>().read_volatile().as_ref()
+    }
 }

@@ -206,6 +206,23 @@ pub fn reset(span: &Span) -> io::Result<()> {
     Ok(())
 }
 
+/// The lowest page of a span that has memory; `None` if none has, or the kernel does not say.
+pub fn lowest_page(span: &Span) -> Option<usize> {
+    let page = page_size();
+    let mut pages = [0_u8; 512];
+    for start in span.clone().step_by(pages.len() * page) {
+        let n = (span.end - start).div_ceil(page).min(pages.len());
+        // SAFETY: writes a byte for each of `n` pages, for which there is room.
+        if unsafe { libc::mincore(start as *mut libc::c_void, n * page, pages.as_mut_ptr()) } != 0 {
+            return None;
+        }
+        if let Some(first) = pages[..n].iter().position(|has| has & 1 != 0) {
+            return Some(start + first * page);
+        }
+    }
+    None
+}
+
 /// The same advice for many ranges, in as few calls as the kernel lets us.
 fn advise_all(mut spans: impl Iterator<Item = Span>, advice: libc::c_int) -> io::Result<()> {
     loop {

@@ -22,7 +22,7 @@
 pub mod arena;
 pub mod class;
 pub mod coro;
-mod mapping;
+pub mod mapping;
 pub mod overflow;
 pub mod pool;
 pub mod record;
@@ -30,5 +30,5 @@ mod runs;
 mod scavenge;
 pub mod switch;
 
-pub use coro::{Stack, StackHead, current_head};
+pub use coro::{Stack, StackHead, current_head, g_at, stack_pointer};
 pub use switch::Switch;
