@@ -6,8 +6,7 @@ use crate::sigquit::{self, Watch};
 use gort_scheduler::config::{Config, Deadlock, Migration, OtherThreads, PanicPolicy};
 use gort_scheduler::g::Bound;
 use gort_scheduler::proc::newproc::{Deadlocked, Options};
-use gort_scheduler::proc::shutdown::shutdown;
-use gort_scheduler::proc::{deadlock, getg, pin};
+use gort_scheduler::proc::{deadlock, getg, pin, shutdown};
 use gort_scheduler::sched::Sched;
 use std::io;
 use std::panic::resume_unwind;
@@ -16,7 +15,9 @@ use std::time::Duration;
 /// A scheduler of one's own, with its own goroutines and limits. Most programs need none: [`go`](crate::go()) and
 /// [`run`](crate::run) use the global one.
 ///
-/// Dropping it is [`Runtime::shutdown_timeout`] with no time to wait.
+/// Dropping it is [`Runtime::shutdown_timeout`] with no time to wait. It may be dropped anywhere: in a destructor while a goroutine
+/// unwinds, in one of a thread-local, and on one of its own goroutines, which may hold the last handle to what owns it. The
+/// latter does not wait: a thread of the runtime ends it, and the goroutine stops at its next scheduling point like the others.
 ///
 /// ```
 /// let rt = gort::Runtime::builder().max_procs(2).build()?;
@@ -410,7 +411,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// When it is called on one of its own goroutines.
+    /// When it is called on one of its own goroutines, which cannot wait for themselves to end. The runtime ends all the same, as if it
+    /// had been dropped.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -420,24 +422,20 @@ impl Runtime {
     /// assert_eq!(rt.shutdown_timeout(Duration::from_millis(100)), 1);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[track_caller]
     pub fn shutdown_timeout(mut self, d: Duration) -> usize {
-        let (sched, watch) = (self.sched, self.watch.take());
+        let sched = self.sched;
+        assert!(!shutdown::is_own(sched), "a runtime cannot be shut down by one of its own goroutines");
+        let watch = self.watch.take();
         std::mem::forget(self);
-        let left = end(sched, d);
+        let left = shutdown::shutdown(sched, d);
         drop(watch);
         left
     }
 }
 
-#[track_caller]
-fn end(sched: &'static Sched, d: Duration) -> usize {
-    let own = getg().sched().is_some_and(|s| std::ptr::eq(s, sched));
-    assert!(!own, "a runtime cannot be shut down, or dropped, by one of its own goroutines");
-    shutdown(sched, d)
-}
-
 impl Drop for Runtime {
     fn drop(&mut self) {
-        end(self.sched, Duration::ZERO);
+        shutdown::end(self.sched);
     }
 }

@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{builder, eventually};
+use common::{Ledger, builder, eventually, message, panic_message};
+use gort::{Runtime, go};
 use gort_scheduler::sched::count;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -86,6 +89,242 @@ fn runtimes_made_and_dropped_under_load_leave_no_memory_behind() {
         let after = rounds(200);
         // Each of the 800 runtimes is some 70 KB.
         assert!(after < before + (8 << 20), "from {before} to {after} bytes");
+    })
+    .with_status(0);
+}
+
+// -- The last handle, wherever it is dropped --
+
+/// Gives `dropper` the last handle to a runtime, on one of its goroutines, at each size; the runtime must be freed. What its join
+/// gave.
+#[track_caller]
+fn last_handle_on_its_own_goroutine<T: Send + 'static>(
+    dropper: impl Fn(Arc<Runtime>) -> T + Send + Sync + 'static,
+    check: impl Fn(thread::Result<T>),
+) {
+    let _alone = alone();
+    eventually("earlier runtimes are gone", || count() == 0);
+    let dropper = Arc::new(dropper);
+    for procs in common::SIZES {
+        let _watch = common::Watchdog::arm("the last handle");
+        for _ in 0..5 {
+            let rt = Arc::new(builder(procs).build().unwrap());
+            let (ours_is_gone, it_is) = mpsc::channel();
+            let (handle, dropper) = (rt.clone(), dropper.clone());
+            let h = rt.go(move || {
+                it_is.recv().unwrap();
+                dropper(handle)
+            });
+            drop(rt);
+            ours_is_gone.send(()).unwrap();
+            check(h.join());
+            eventually("the runtime is freed", || count() == 0);
+        }
+    }
+}
+
+#[test]
+fn a_goroutine_that_drops_the_last_handle_to_its_runtime_goes_on_to_its_next_scheduling_point() {
+    last_handle_on_its_own_goroutine(
+        |rt| {
+            drop(rt);
+            let refused = panic_message(|| go(|| ()));
+            assert!(refused.contains("has been shut down"), "{refused}");
+            42
+        },
+        |result| assert_eq!(result.unwrap(), 42),
+    );
+}
+
+#[test]
+fn a_goroutine_that_unwinds_may_drop_the_last_handle_to_its_runtime() {
+    last_handle_on_its_own_goroutine(
+        |rt| -> () {
+            let _last = rt;
+            panic!("a bug in one goroutine")
+        },
+        |result| assert_eq!(message(&*result.unwrap_err()), "a bug in one goroutine"),
+    );
+}
+
+#[test]
+fn a_goroutine_that_must_not_be_suspended_may_drop_the_last_handle_to_its_runtime() {
+    last_handle_on_its_own_goroutine(
+        |rt| {
+            let _stay = gort::no_suspend();
+            drop(rt);
+        },
+        |result| result.unwrap(),
+    );
+}
+
+#[test]
+fn a_locked_goroutine_may_drop_the_last_handle_to_its_runtime() {
+    last_handle_on_its_own_goroutine(
+        |rt| {
+            let _mine = gort::lock_os_thread();
+            drop(rt);
+        },
+        |result| result.unwrap(),
+    );
+}
+
+#[test]
+fn the_last_handle_may_go_in_a_blocking_call() {
+    // Back from the call the goroutine may have to wait for a P, and then it is abandoned.
+    last_handle_on_its_own_goroutine(|rt| gort::blocking(|| drop(rt)), |_| ());
+}
+
+#[test]
+fn the_last_handle_may_be_in_a_local_of_the_goroutine() {
+    gort::goroutine_local! {
+        static HELD: Mutex<Option<Arc<Runtime>>> = Mutex::new(None);
+    }
+    last_handle_on_its_own_goroutine(
+        |rt| HELD.with(|held| *held.lock().unwrap() = Some(rt)),
+        |result| result.unwrap(),
+    );
+}
+
+#[test]
+fn the_last_handle_may_be_in_a_result_that_nobody_takes() {
+    let _alone = alone();
+    for procs in common::SIZES {
+        let rt = Arc::new(builder(procs).build().unwrap());
+        let (ours_is_gone, it_is) = mpsc::channel();
+        let handle = rt.clone();
+        drop(rt.go(move || {
+            it_is.recv().unwrap();
+            handle
+        }));
+        drop(rt);
+        ours_is_gone.send(()).unwrap();
+        eventually("the runtime is freed", || count() == 0);
+    }
+}
+
+#[test]
+fn the_last_handle_may_be_with_a_timer_of_the_runtime() {
+    let _alone = alone();
+    for procs in common::SIZES {
+        let rt = Arc::new(builder(procs).build().unwrap());
+        let (fired, fires) = mpsc::channel();
+        let mut last = Some(rt.clone());
+        rt.run(move || {
+            gort::time::after_func(Duration::from_millis(1), move || {
+                // Not before the other handle is gone.
+                thread::sleep(Duration::from_millis(2));
+                drop(last.take());
+                fired.send(()).unwrap();
+            });
+        });
+        drop(rt);
+        fires.recv().unwrap();
+        eventually("the runtime is freed", || count() == 0);
+    }
+}
+
+#[test]
+fn what_never_ran_is_dropped_by_the_end_that_a_goroutine_brings() {
+    let ledger = Ledger::default();
+    let seen = ledger.clone();
+    last_handle_on_its_own_goroutine(
+        move |rt| {
+            for _ in 0..100 {
+                let token = ledger.token();
+                // Most do not come to run; those that do wait, and keep nothing.
+                drop(rt.go(move || drop(token)));
+            }
+            drop(rt);
+        },
+        |result| result.unwrap(),
+    );
+    eventually("all are dropped", || seen.dropped() == seen.made());
+    seen.assert_settled();
+}
+
+#[test]
+fn a_runtime_may_be_dropped_by_a_goroutine_of_another_that_unwinds_blocks_or_must_not_be_suspended() {
+    let _alone = alone();
+    for procs in common::SIZES {
+        let _watch = common::Watchdog::arm("dropped on another one's goroutine");
+        let outer = builder(procs).build().unwrap();
+        let inner = move || {
+            let rt = builder(procs).build().unwrap();
+            let h = rt.go(|| gort::time::sleep(Duration::from_millis(1)));
+            h.join().unwrap();
+            rt
+        };
+        let unwinds = outer.go(move || {
+            let _rt = inner();
+            panic!("on the way out");
+        });
+        assert_eq!(message(&*unwinds.join().unwrap_err()), "on the way out");
+        outer.go(move || gort::blocking(|| drop(inner()))).join().unwrap();
+        outer
+            .go(move || {
+                let rt = inner();
+                let _stay = gort::no_suspend();
+                drop(rt);
+            })
+            .join()
+            .unwrap();
+        drop(outer);
+        eventually("all are freed", || count() == 0);
+    }
+}
+
+#[test]
+fn a_runtime_may_be_dropped_in_a_destructor_of_a_thread_local() {
+    thread_local! {
+        static RUNTIME: Cell<Option<Runtime>> = const { Cell::new(None) };
+    }
+    let _alone = alone();
+    for procs in common::SIZES {
+        thread::spawn(move || {
+            let rt = builder(procs).build().unwrap();
+            rt.go(gort::yield_now).join().unwrap();
+            drop(rt.go(|| gort::Chan::<()>::nil().recv()));
+            RUNTIME.set(Some(rt));
+        })
+        .join()
+        .unwrap();
+        eventually("the runtime has ended", || count() == 0);
+    }
+}
+
+#[test]
+fn shutting_down_on_an_own_goroutine_panics_and_ends_the_runtime() {
+    last_handle_on_its_own_goroutine(
+        |rt| {
+            let rt = Arc::into_inner(rt).unwrap();
+            let text = panic_message(AssertUnwindSafe(|| rt.shutdown_timeout(Duration::from_secs(1))));
+            assert!(text.contains("by one of its own goroutines"), "{text}");
+        },
+        |result| result.unwrap(),
+    );
+}
+
+/// The wait of a goroutine that a deadlock has ended lies in the queue for longer than its runtime lives.
+#[test]
+fn a_channel_outlives_the_runtime_of_a_deadlock() {
+    let test = "a_channel_outlives_the_runtime_of_a_deadlock";
+    common::child::in_child(test, &[("GORT_OTHER_THREADS", "idle")], || {
+        let ch = gort::chan::<Box<u32>>(0);
+        for _ in 0..20 {
+            let rt = builder(2).build().unwrap();
+            let text = panic_message(|| rt.run(|| ch.recv()));
+            assert!(text.contains("deadlock"), "{text}");
+            drop(rt);
+            eventually("the runtime is freed", || count() == 0);
+        }
+        assert!(catch_unwind(|| ch.try_send(Box::new(1))).unwrap().is_err(), "nobody waits");
+        let taken = thread::spawn({
+            let ch = ch.clone();
+            move || ch.recv()
+        });
+        ch.send(Box::new(2));
+        assert_eq!(taken.join().unwrap(), Some(Box::new(2)));
     })
     .with_status(0);
 }

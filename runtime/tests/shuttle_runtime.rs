@@ -472,6 +472,26 @@ fn a_runtime_ends_while_its_goroutines_wait_run_and_come() {
 }
 
 #[test]
+fn a_runtime_ends_whose_last_handle_goes_on_one_of_its_goroutines() {
+    check(|builder| {
+        let rt = Arc::new(builder.build().unwrap());
+        let (last, gone) = (rt.clone(), chan::<()>(0));
+        let is_gone = gone.clone();
+        let h = rt.go(move || {
+            let parked = gone.clone();
+            drop(last.go(move || parked.recv()));
+            drop(last.go(gort::yield_now));
+            let ours_is_gone = gone.recv().is_none();
+            drop(last);
+            ours_is_gone
+        });
+        drop(rt);
+        is_gone.close();
+        assert!(h.join().unwrap());
+    });
+}
+
+#[test]
 fn two_runtimes_wake_each_other_and_end() {
     check(|builder| {
         let (a, b) = (builder.clone().build().unwrap(), builder.build().unwrap());

@@ -43,6 +43,8 @@ pub struct Sched {
     pub(crate) sysmon: Sysmon,
     /// On a line of its own: every waker looks whether the one that it serves can go on (`proc::shutdown`).
     pub(crate) state: CachePadded<AtomicU8>,
+    /// One of its own goroutines has ended it, and sysmon does the rest. Written before the state.
+    pub(crate) orphaned: AtomicBool,
     /// Ms that serve this scheduler, or are on their way to it.
     pub(crate) attached: AtomicU32,
     /// Those Ms.
@@ -119,6 +121,7 @@ impl Sched {
             keeper: CachePadded::default(),
             sysmon: Sysmon::new(),
             state: CachePadded::new(AtomicU8::new(OPEN)),
+            orphaned: AtomicBool::new(false),
             attached: AtomicU32::new(0),
             ms: Spinning::new(Vec::new()),
             nmains: AtomicU32::new(0),

@@ -280,8 +280,9 @@ fn asleep(all: &[&'static Sched]) -> Option<u64> {
         let attached = sched.attached.load(Ordering::Acquire) as usize;
         let visited = sched.is_visited();
         if sched.stopped() {
-            // What was abandoned there stays asleep; what goes on to its next scheduling point does not.
-            if attached != 0 || visited {
+            // What was abandoned there stays asleep; what goes on to its next scheduling point does not, nor do the destructors
+            // of what never ran, wherever they run.
+            if attached != 0 || visited || !sched.sysmon.is_gone() {
                 return None;
             }
             continue;
@@ -332,6 +333,8 @@ fn give_up(sched: &'static Sched, main: &'static G) -> Verdict {
         // SAFETY: claimed, so nobody readies it, ever; what it borrows is there until its `run` is told.
         unsafe { sema::leave_behind(gp) };
         casgstatus(gp, Status::Waiting, Status::Dead);
+        // The scheduler may be freed while the record of the wait still lies in a queue.
+        gp.sched.store(std::ptr::null_mut(), Ordering::Release);
         sched.finished_outside.fetch_add(1, Ordering::Release);
         abandon(gp, DEADLOCKED);
     }

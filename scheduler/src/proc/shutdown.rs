@@ -13,6 +13,9 @@
 //! them after it has stored `STOPPED`. An M looks at the state before each sleep on its note, and a signal that comes
 //! between is kept.
 //!
+//! The owner is who calls [`shutdown`]. If one of the scheduler's own goroutines lets go of it ([`end`]), sysmon takes the owner's place
+//! after step 2: it needs no new thread, and its work is done by then.
+//!
 //! Whoever joins an abandoned goroutine gets an error, as soon as every M has left: before that it is not known which
 //! goroutines are. So the last M to leave says it, if that is after step 3.
 //!
@@ -57,7 +60,7 @@
 
 use super::handoffp::steal_one;
 use super::newproc::{ABANDONED, abandon, drop_unstarted};
-use super::{getg, pin, systemstack, timers};
+use super::{current, getg, pin, systemstack, timers};
 use crate::g::{Phase, Status};
 use crate::gpool;
 use crate::runq::Gp;
@@ -72,16 +75,49 @@ use std::time::Duration;
 /// How long step 3 waits for Ms that are about to leave.
 const GRACE: Duration = Duration::from_millis(10);
 
-/// Ends a scheduler; how many goroutines were abandoned. The caller's `sched` is not to be used again.
+/// Ends a scheduler; how many goroutines were abandoned. The caller, who is none of them, does not use `sched` again.
 pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
+    close(sched);
+    wait_until(Nanos::now().after(timeout), || sched.num_goroutines() == 0);
+    stop(sched);
+    finish(sched)
+}
+
+/// Ends a scheduler at once, wherever the caller is, who does not use `sched` again. One of its own goroutines can do steps 1 and 2 only: it
+/// would wait for its own M to leave. The rest is for sysmon then, which is there because an M is.
+pub fn end(sched: &'static Sched) {
+    if is_own(sched) {
+        close(sched);
+        // Relaxed: published by `stop`.
+        sched.orphaned.store(true, Ordering::Relaxed);
+        stop(sched);
+    } else {
+        shutdown(sched, Duration::ZERO);
+    }
+}
+
+/// True if the caller is a goroutine of this scheduler.
+pub fn is_own(sched: &'static Sched) -> bool {
+    current().is_some_and(|gp| gp.runs_on(sched))
+}
+
+/// Step 1.
+fn close(sched: &'static Sched) {
     // ORDERING: AcqRel; a spawn that saw OPEN may still come, and is dropped or abandoned like the others.
     let was = sched.state.compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Relaxed);
     debug_assert!(was.is_ok(), "a scheduler is shut down once");
-    wait_until(Nanos::now().after(timeout), || sched.num_goroutines() == 0);
+}
+
+/// Step 2.
+fn stop(sched: &'static Sched) {
     sched.state.store(STOPPED, Ordering::Release);
     // ORDERING: pairs with the fence of sysmon's deep sleep; the Ms' side is Z1.
     fence(Ordering::SeqCst);
     wake_sleepers(sched);
+}
+
+/// Steps 3 and 4, for the owner; how many goroutines were abandoned. Not on a goroutine of this scheduler.
+pub(super) fn finish(sched: &'static Sched) -> usize {
     let left = || sched.attached.load(Ordering::Acquire) == 0;
     wait_until(Nanos::now().after(GRACE), left);
     drop_queued(sched);

@@ -19,12 +19,15 @@
 //! way; every 10 ms while all work or none does. When all have been idle for a while it looks whether they will ever be woken
 //! (`deadlock`) and sleeps until a P gets busy ([`Doze`]), so an idle program uses no CPU.
 //!
+//! When the scheduler stops it leaves. If one of the scheduler's own goroutines has ended it, it does before what is the owner's to
+//! do (`shutdown`).
+//!
 //! **Hogs.** Each P that is taken from a goroutine that computes means one more thread. A program with thousands of such
 //! goroutines would end up with thousands of threads, which serve it no better than some. So from [`HOGS`] on that have not
 //! come back, the slice gets longer with their number squared: new ones are taken off ever more slowly.
 
 use super::deadlock::{self, Doubt, Verdict};
-use super::{handoffp, stranded, timers, wake};
+use super::{handoffp, shutdown, stranded, timers, wake};
 use crate::doze::Doze;
 use crate::os;
 use crate::p::P;
@@ -232,6 +235,10 @@ fn run(sched: &'static Sched) {
             };
             delay = (delay * 2).min(longest);
         }
+    }
+    // Relaxed: published by the state.
+    if sched.orphaned.load(Ordering::Relaxed) {
+        shutdown::finish(sched);
     }
     let _visit = sched.visit();
     // ORDERING: Release: who frees the scheduler after this sees that we are through with it.
