@@ -1,20 +1,21 @@
-//! Finds out at start whether this build keeps a thread-local's address over a switch of threads, and says so.
+//! Finds out at start whether this build keeps a thread-local's address over a switch of threads, and says
+//! so.
 //!
-//! Code for libraries computes the address of a thread-local first, and may keep it in a register while the goroutine
-//! goes on on another thread; then it reads the variable of the old one. `-C relocation-model=pie` avoids that for
-//! the *values* read in an executable (docs/safety.md). This crate is a library as others are, built with the same
-//! flags, so what happens to a function here happens to those there.
+//! Code for libraries computes the address of a thread-local first, and may keep it in a register while the
+//! goroutine goes on on another thread; then it reads the variable of the old one. `-C relocation-model=pie`
+//! avoids that for the *values* read in an executable (docs/safety.md). This crate is a library as others
+//! are, built with the same flags, so what happens to a function here happens to those there.
 //!
-//! 1. The first M of the process starts a coroutine, which reads a thread-local and suspends.
-//! 2. sysmon, the thread that this M then starts, resumes it: the second read must give sysmon's value.
+//! 1. The first M of the process enters a stack, where a function reads a thread-local and suspends.
+//! 2. sysmon, the thread that this M then starts, goes on with it: the second read must give sysmon's value.
 //!
 //! Both threads live on while it lasts, so a stale address is that of a living variable.
 
 use crate::config::{Config, Migration};
 use crate::env;
 use crate::stack::coro::Slot;
+use crate::stack::{Stack, StackHead, Switch};
 use crate::throw::report;
-use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,11 +30,8 @@ thread_local! {
     static MARK: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A coroutine between its two reads.
-pub(crate) struct Probe(Coroutine<(), (), (usize, usize), Slot>);
-
-// SAFETY: its frames hold two numbers and a yielder; nothing of it belongs to a thread, but what it is there to find out.
-unsafe impl Send for Probe {}
+/// A stack between its two reads.
+pub(crate) struct Probe(Stack);
 
 impl Probe {
     /// The first half, once in a process, if the answer is of interest.
@@ -46,36 +44,45 @@ impl Probe {
             return None;
         }
         // Without a stack for it, that will be reported by others.
-        let slot = Slot::take().ok()?;
-        let mut coroutine = Coroutine::with_stack(slot, |yielder: &Yielder<(), ()>, ()| {
-            YIELDER.0.set(std::ptr::from_ref(yielder));
-            read_twice()
-        });
+        let stack = Slot::take().ok()?.into_stack(host);
+        ONE.stack.set(Some(stack));
         mark_thread(1);
-        match coroutine.resume(()) {
-            CoroutineResult::Yield(()) => Some(Probe(coroutine)),
-            CoroutineResult::Return(_) => None,
-        }
+        // SAFETY: the stack was just made, and nobody else has it.
+        unsafe { stack.resume() };
+        Some(Probe(stack))
     }
 
     /// The second half, on another thread: warns.
-    pub fn end(mut self) {
+    pub fn end(self) {
         mark_thread(2);
-        let CoroutineResult::Return((before, after)) = self.0.resume(()) else { return };
-        self.0.into_stack().give_back();
-        if (before, after) != (1, 2) {
+        // SAFETY: the stack is suspended between its reads, and this is the one that goes on with it.
+        unsafe { self.0.resume() };
+        let seen = ONE.seen.get();
+        Slot::of(self.0).give_back();
+        if seen != (1, 2) {
             report(format_args!("{WARNING}"));
         }
     }
 }
 
-/// Where the one probe of the process suspends. Not in its frame, so that [`read_twice`] is a function like others.
-struct OneYielder(Cell<*const Yielder<(), ()>>);
+/// The one probe of the process. Not in its frame, so that [`read_twice`] is a function like others.
+struct One {
+    stack: Cell<Option<Stack>>,
+    seen: Cell<(usize, usize)>,
+}
 
-// SAFETY: the one probe of the process writes it and reads it, in one coroutine.
-unsafe impl Sync for OneYielder {}
+// SAFETY: the one probe of the process writes it and reads it, with a hand-over from thread to thread in between.
+unsafe impl Sync for One {}
 
-static YIELDER: OneYielder = OneYielder(Cell::new(std::ptr::null()));
+static ONE: One = One { stack: Cell::new(None), seen: Cell::new((0, 0)) };
+
+/// Runs on the probe's stack.
+extern "C" fn host(_head: &StackHead) -> ! {
+    ONE.seen.set(read_twice());
+    loop {
+        wait();
+    }
+}
 
 #[inline(never)]
 #[expect(clippy::disallowed_methods, reason = "what is to be found out is how it is read")]
@@ -94,6 +101,7 @@ fn read_twice() -> (usize, usize) {
 
 #[inline(never)]
 fn wait() {
-    // SAFETY: set by this very coroutine, whose yielder lives as long as it runs.
-    unsafe { (*YIELDER.0.get()).suspend(()) };
+    let stack = ONE.stack.get().expect("set before the stack was entered");
+    // SAFETY: this runs on it, and a yield needs nothing of the thread that goes on.
+    unsafe { stack.suspend(Switch::Yield) };
 }

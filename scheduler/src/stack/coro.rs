@@ -17,7 +17,7 @@ use super::record::Record;
 use crate::g::{self, G};
 use crate::local::Locals;
 // Not the model's: stacks outlive an execution, and these words are for dumps only.
-use super::switch::{Context, Switch};
+use super::switch::{Context, Host, Switch};
 use crate::sync::prefetch;
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CoroStack, StackPointer};
@@ -88,7 +88,7 @@ unsafe impl Send for Stack {}
 pub struct Slot(usize);
 
 impl Slot {
-    /// A slot of the default class, for a coroutine that is no goroutine.
+    /// A slot of the default class, for a stack that runs no goroutines.
     ///
     /// # Errors
     ///
@@ -102,6 +102,16 @@ impl Slot {
     pub fn give_back(self) {
         arena::give_back(0, &[self.0]);
         arena::dismiss(0, 1);
+    }
+
+    /// The slot of a stack whose contents nobody needs any more.
+    pub fn of(stack: Stack) -> Slot {
+        Slot(stack.retire())
+    }
+
+    /// A stack that runs `host` in place of goroutines.
+    pub fn into_stack(self, host: Host) -> Stack {
+        Stack::with_host(0, self.0, host)
     }
 
     /// Where a stack in it begins: the head is above that.
@@ -129,10 +139,15 @@ impl Stack {
     /// Makes a stack of a free, guarded slot: puts its context in.
     pub fn new(class: u8, start: usize) -> Stack {
         let slot = Slot(start);
-        let head = slot.high() as *mut StackHead;
         // Valgrind is told that this is a stack, for as long as the process lives.
         let (low, usable) = (slot.low() as *mut u8, slot.high() - slot.low());
         std::mem::forget(ValgrindStackRegistration::new(low, usable));
+        Stack::with_host(class, start, host)
+    }
+
+    fn with_host(class: u8, start: usize, host: Host) -> Stack {
+        let slot = Slot(start);
+        let head = slot.high() as *mut StackHead;
         // SAFETY: the slot is fresh, so the head's place and what is below it are ours alone, mapped and aligned (HEAD is).
         unsafe {
             head.write(StackHead {

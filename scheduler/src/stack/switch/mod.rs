@@ -3,7 +3,7 @@
 //! `resume` leaves the M's own stack for the context's, `suspend` goes back. Each saves where it was in the context and goes
 //! on where the other one was last: two functions of an equal form, a coroutine. There are two implementations:
 //!
-//! - On x86-64 our own (`x86_64.rs`), a dozen instructions inlined where they are used.
+//! - On x86-64 our own (`x86_64.rs`), a dozen instructions, from any of which a signal's handler may walk the stack.
 //! - Elsewhere, and when a sanitizer must be told of each switch, `corosensei`'s (`coroutine.rs`).
 //!
 //! **Why our own.** A processor predicts a `ret` by a stack of its own of the calls before it. corosensei, made for
