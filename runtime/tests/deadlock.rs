@@ -25,6 +25,8 @@ const MESSAGE: &str = "all goroutines are asleep - deadlock!";
 const IDLE: &[(&str, &str)] = &[("GORT_OTHER_THREADS", "idle")];
 /// Longer than it takes to find a deadlock.
 const A_WHILE: Duration = Duration::from_millis(500);
+/// Longer than it takes to find one and to list the goroutines for the first time, before which a report can still be taken back.
+const LONGER: Duration = Duration::from_secs(2);
 
 /// Does something, and then sends 1.
 fn sends_after(ch: Chan<i32>, something: impl FnOnce()) {
@@ -685,7 +687,7 @@ fn a_job_for_a_pool_that_is_older_than_the_library_is_no_deadlock() {
             let got = rt.run(|| {
                 let ch = chan(0);
                 let tx = ch.clone();
-                jobs.send(Box::new(|| sends_after(tx, || thread::sleep(A_WHILE)))).unwrap();
+                jobs.send(Box::new(|| sends_after(tx, || thread::sleep(LONGER)))).unwrap();
                 ch.recv()
             });
             assert_eq!(got, Some(1));
@@ -712,7 +714,7 @@ fn receive_from_the_static() {
 #[test]
 fn a_thread_of_c_that_takes_a_handle_from_a_static_is_no_deadlock() {
     extern "C" fn of_c(_: *mut c_void) -> *mut c_void {
-        thread::sleep(A_WHILE);
+        thread::sleep(LONGER);
         send_to_the_static();
         ptr::null_mut()
     }
@@ -759,7 +761,7 @@ fn a_timer_of_the_system_that_calls_a_function_is_no_deadlock() {
         let mut timer = ptr::null_mut();
         // SAFETY: all zeroes is a value of this struct of numbers.
         let mut when: libc::itimerspec = unsafe { std::mem::zeroed() };
-        when.it_value.tv_nsec = A_WHILE.as_nanos() as _;
+        when.it_value.tv_sec = LONGER.as_secs() as _;
         // SAFETY: `event` is a `sigevent`, the function needs nothing, and the others are places for what is said or answered.
         unsafe {
             let event = (&raw mut event).cast::<libc::sigevent>();
@@ -782,7 +784,7 @@ fn a_handler_of_a_signal_is_no_deadlock_whatever_is_said_of_threads() {
         let handler = handler as extern "C" fn(c_int) as libc::sighandler_t;
         // SAFETY: all zeroes is a value of this struct of numbers.
         let mut when: libc::itimerval = unsafe { std::mem::zeroed() };
-        when.it_value.tv_usec = A_WHILE.as_micros() as _;
+        when.it_value.tv_sec = LONGER.as_secs() as _;
         // SAFETY: what the handler does is sound on a thread that sleeps in the kernel, with no lock of ours, and all do then:
         // this one, the harness's, and ours.
         unsafe {
@@ -802,7 +804,7 @@ fn a_waker_in_a_static_is_no_deadlock_whatever_is_said_of_threads() {
     in_child(test, IDLE, || {
         let jobs = old_pool();
         let wake = || {
-            thread::sleep(A_WHILE);
+            thread::sleep(LONGER);
             WOKEN.store(true, SeqCst);
             WAKER.lock().unwrap().take().unwrap().wake();
         };
@@ -862,7 +864,7 @@ fn in_doubt_ignore_says_nothing() {
         let got = rt.run(|| {
             let ch = chan(0);
             let tx = ch.clone();
-            jobs.send(Box::new(|| sends_after(tx, || thread::sleep(Duration::from_secs(2))))).unwrap();
+            jobs.send(Box::new(|| sends_after(tx, || thread::sleep(LONGER)))).unwrap();
             ch.recv()
         });
         assert_eq!(got, Some(1));

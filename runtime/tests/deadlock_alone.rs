@@ -7,6 +7,7 @@ use gort::{chan, go};
 use std::process::{Command, exit};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc;
+use std::time::Duration;
 use std::{env, ptr, thread};
 
 /// Names the case that a child is to run.
@@ -67,6 +68,25 @@ fn a_destructor_that_came_after_the_first_use() {
 
 fn a_destructor_that_is_the_first_use() {
     thread::spawn(|| AT_END.with(|_| ())).join().unwrap();
+    wait();
+}
+
+/// As above, and all have been waiting for a while, so that only the end of the thread can have anyone look again.
+fn a_destructor_that_runs_while_all_wait() {
+    struct Slow;
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            use_it();
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    thread_local!(static SLOW: Slow = const { Slow });
+    thread::spawn(|| {
+        SLOW.with(|_| ());
+        use_it();
+    });
     wait();
 }
 
@@ -146,6 +166,7 @@ const CASES: &[(&str, fn())] = &[
     ("a_destructor_that_was_there_before_the_first_use", a_destructor_that_was_there_before_the_first_use),
     ("a_destructor_that_came_after_the_first_use", a_destructor_that_came_after_the_first_use),
     ("a_destructor_that_is_the_first_use", a_destructor_that_is_the_first_use),
+    ("a_destructor_that_runs_while_all_wait", a_destructor_that_runs_while_all_wait),
     ("keys_that_use_it_in_every_turn", keys_that_use_it_in_every_turn),
     ("a_thread_that_ends_unseen", a_thread_that_ends_unseen),
     ("a_thread_that_is_in_run_as_well", a_thread_that_is_in_run_as_well),

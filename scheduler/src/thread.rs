@@ -98,3 +98,43 @@ pub fn thread_g() -> &'static G {
     call_at_end();
     gp
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    struct AtEnd;
+
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            thread_g();
+        }
+    }
+
+    std::thread_local!(static AT_END: AtEnd = const { AtEnd });
+
+    /// Gs that plain threads have.
+    fn taken() -> usize {
+        let mut n = 0;
+        gpool::for_each(|gp| n += usize::from(gp.is_thread()));
+        n
+    }
+
+    #[test]
+    fn a_thread_gives_back_the_g_that_its_destructors_have_got_it() {
+        const THREADS: usize = 300;
+        let before = taken();
+        for n in 0..THREADS {
+            let ends = thread::spawn(move || {
+                // Before its first use or after it.
+                let first = || AT_END.with(|_| ());
+                let then = || _ = thread_g();
+                if n % 2 == 0 { (first(), then()) } else { (then(), first()) }
+            });
+            ends.join().unwrap();
+        }
+        // Other tests have threads as well.
+        assert!(taken() < before + THREADS / 4, "{} of {THREADS} are left", taken() - before);
+    }
+}
