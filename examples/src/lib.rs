@@ -147,6 +147,11 @@ impl Random {
         Random(RandomState::new().hash_one(0) | 1)
     }
 
+    /// The source that gives the same numbers for the same seed.
+    pub fn from_seed(seed: u64) -> Random {
+        Random(seed | 1)
+    }
+
     /// A random number below `n`.
     pub fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 >> 12;

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Far more than any example needs; only a hang takes that long.
 const LIMIT: Duration = Duration::from_secs(120);
 
-const ALL: [&str; 9] = [
+const ALL: [&str; 10] = [
     env!("CARGO_BIN_EXE_close_many_senders"),
     env!("CARGO_BIN_EXE_close_moderator"),
     env!("CARGO_BIN_EXE_close_one_sender"),
@@ -19,10 +19,12 @@ const ALL: [&str; 9] = [
     env!("CARGO_BIN_EXE_ping_pong"),
     env!("CARGO_BIN_EXE_prime_sieve"),
     env!("CARGO_BIN_EXE_producer_consumer"),
+    SOAK,
 ];
 
-/// The one whose argument is a number without a name.
+/// Those whose argument is a number without a name.
 const MILLION: &str = env!("CARGO_BIN_EXE_million");
+const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 
 /// Runs a program to its end; fails if it does not come to one.
 fn output(program: &str, args: &[&str]) -> Output {
@@ -209,16 +211,30 @@ fn every_example_explains_itself() {
     for program in ALL {
         let help = lines(program, &["--help"]).join("\n");
         let name = program.rsplit('/').next().unwrap();
-        let takes = if program == MILLION { "GOROUTINES" } else { "OPTIONS" };
+        let takes = match program {
+            MILLION => "GOROUTINES",
+            SOAK => "SECONDS",
+            _ => "OPTIONS",
+        };
         assert!(help.contains(&format!("Usage: {name} [{takes}]")) && help.contains("--help"), "{help}");
     }
+}
+
+#[test]
+fn a_soak_says_its_seed_and_ends_as_it_began() {
+    let out = output(SOAK, &["1"]);
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(out.status.success(), "{}, {text}{}", out.status, String::from_utf8_lossy(&out.stderr));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("seed ") && lines[1].starts_with("start: "), "{text}");
+    assert_eq!(lines.last(), Some(&"as at the start"));
 }
 
 #[test]
 fn every_example_refuses_what_it_does_not_know() {
     for program in ALL {
         for arg in ["--no-such-option", "--help=1", "7"] {
-            if program == MILLION && arg == "7" {
+            if [MILLION, SOAK].contains(&program) && arg == "7" {
                 continue;
             }
             let out = output(program, &[arg]);
