@@ -160,8 +160,9 @@ impl RuntimeBuilder {
     ///
     /// ```
     /// use gort::OtherThreads;
+    /// use std::panic::{AssertUnwindSafe, catch_unwind};
     /// let rt = gort::Runtime::builder().other_threads(OtherThreads::Idle).build()?;
-    /// let dead = std::panic::catch_unwind(|| rt.run(|| gort::chan::<()>(0).recv()));
+    /// let dead = catch_unwind(AssertUnwindSafe(|| rt.run(|| gort::chan::<()>(0).recv())));
     /// assert!(dead.unwrap_err().downcast_ref::<String>().unwrap().contains("deadlock"));
     /// # Ok::<(), std::io::Error>(())
     /// ```
