@@ -16,8 +16,7 @@ const DUE: Nanos = Nanos(10);
 const LATER: u64 = 20;
 
 fn fallback() -> &'static Sched {
-    static FALLBACK: Sched = Sched::new();
-    &FALLBACK
+    &Sched
 }
 
 /// A timer channel that is due at DUE, and what wakes who waits for it otherwise.

@@ -231,12 +231,16 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Starts the runtime. OS threads are made when there is work for them.
+    /// Starts the runtime, with the OS threads that it cannot do without: one that runs goroutines, one that watches it, and, once in
+    /// a process, one that starts all others. More are made when there is work for them.
+    ///
+    /// If this is the first use of the library, and not on the process's first thread, that thread's signal mask, affinity and
+    /// priority are those of the threads that run goroutines; what else they inherit is in docs/safety.md.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` naming the setting that is out of range. With [`dump_on_sigquit`](Self::dump_on_sigquit), the system's error
-    /// if there is no pipe or thread to be had.
+    /// `InvalidInput` naming the setting that is out of range. The system's error if it gives no thread (or, with
+    /// [`dump_on_sigquit`](Self::dump_on_sigquit), no pipe), naming the limits; nothing is started then.
     ///
     /// ```
     /// let err = gort::Runtime::builder().stack_size(1).build().unwrap_err();
@@ -245,7 +249,7 @@ impl RuntimeBuilder {
     pub fn build(self) -> io::Result<Runtime> {
         let config = self.config()?;
         let watch = self.watch()?;
-        Ok(Runtime::start(config, watch))
+        Runtime::start(config, watch)
     }
 
     /// Makes these the settings of the global runtime, the one that [`run`](crate::run) and [`go`](crate::go()) use, and starts
@@ -316,9 +320,12 @@ impl Runtime {
     }
 
     /// Starts one with settings that have been checked.
-    pub(crate) fn start(config: Config, watch: Option<Watch>) -> Runtime {
-        let sched = Sched::start(config).expect("the settings have been checked");
-        Runtime { sched, watch }
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread; names the limits.
+    pub(crate) fn start(config: Config, watch: Option<Watch>) -> io::Result<Runtime> {
+        Sched::start(config).map(|sched| Runtime { sched, watch })
     }
 
     pub(crate) fn sched(&self) -> &'static Sched {

@@ -7,22 +7,30 @@ use gort_scheduler::config::{Deadlock, MAX_PROCS, Migration, PanicPolicy};
 use gort_scheduler::g::G;
 use gort_scheduler::proc::getg;
 use gort_scheduler::sched::Sched;
-use gort_scheduler::throw::report;
+use gort_scheduler::throw::{fatal, report};
 use gort_scheduler::{MAX_STACK, MIN_STACK};
 use std::env;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 static GLOBAL: OnceLock<Runtime> = OnceLock::new();
+/// Held by who starts it: that may fail.
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// The global runtime.
+///
+/// If there can be none, the process ends with a message: not every caller has a way to say so.
 pub(crate) fn global() -> &'static Runtime {
+    GLOBAL.get().unwrap_or_else(start_at_first_use)
+}
+
+#[cold]
+fn start_at_first_use() -> &'static Runtime {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     GLOBAL.get_or_init(|| {
         let settings = from_env(RuntimeBuilder::default(), env_var, problem);
-        match settings.config() {
-            Ok(config) => Runtime::start(config, watch_of_operator(&settings)),
-            Err(e) => unreachable!("the defaults are usable: {e}"),
-        }
+        let started = settings.config().and_then(|c| Runtime::start(c, watch_of_operator(&settings)));
+        started.unwrap_or_else(|e| fatal(format_args!("cannot start the global runtime: {e}")))
     })
 }
 
@@ -30,8 +38,8 @@ pub(crate) fn global() -> &'static Runtime {
 ///
 /// # Errors
 ///
-/// `AlreadyExists` if it has been started; `InvalidInput` when a setting is out of range; without a pipe or a thread for the
-/// SIGQUIT that the builder asks for, the system's.
+/// `AlreadyExists` if it has been started; `InvalidInput` when a setting is out of range; the system's when it gives no thread, or no
+/// pipe for the SIGQUIT that the builder asks for.
 pub(crate) fn build(settings: RuntimeBuilder) -> io::Result<()> {
     // The builder's own settings first: they are the caller's mistakes.
     settings.config()?;
@@ -44,16 +52,15 @@ pub(crate) fn build(settings: RuntimeBuilder) -> io::Result<()> {
         return Err(exists());
     }
     let asked = settings.watch()?;
-    let mut started = false;
-    GLOBAL.get_or_init(|| {
-        started = true;
-        let open = settings.dump_on_sigquit.is_none();
-        let settings = from_env(settings, env_var, problem);
-        let watch = if open { watch_of_operator(&settings) } else { asked };
-        let config = settings.config().expect("the builder's settings and the variables have been checked");
-        Runtime::start(config, watch)
-    });
-    if started { Ok(()) } else { Err(exists()) }
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if GLOBAL.get().is_some() {
+        return Err(exists());
+    }
+    let open = settings.dump_on_sigquit.is_none();
+    let settings = from_env(settings, env_var, problem);
+    let watch = if open { watch_of_operator(&settings) } else { asked };
+    let runtime = Runtime::start(settings.config()?, watch)?;
+    GLOBAL.set(runtime).map_err(|_| exists())
 }
 
 fn env_var(name: &str) -> Option<String> {

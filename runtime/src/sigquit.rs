@@ -9,6 +9,7 @@
 
 use gort_scheduler::handlers;
 use gort_scheduler::proc::dump;
+use gort_scheduler::template::start_and_wait;
 use gort_scheduler::threads::Ours;
 use gort_scheduler::throw::{Stderr, report};
 use signal_hook::consts::SIGQUIT;
@@ -16,7 +17,6 @@ use signal_hook::low_level::{emulate_default_handler, pipe};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 /// How many runtimes ask for it.
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
@@ -39,7 +39,10 @@ pub(crate) fn watch() -> io::Result<Watch> {
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*started {
         let (reads, writes) = io::pipe()?;
-        thread::Builder::new().name("gort-sigquit".to_owned()).spawn(move || serve(reads))?;
+        start_and_wait("gort-sigquit", move |begun| {
+            begun.tell();
+            serve(reads);
+        })?;
         let foreign = handlers::is_handled(SIGQUIT);
         pipe::register(SIGQUIT, writes)?;
         // One that the program had installed for it is called by ours.

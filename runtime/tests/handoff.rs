@@ -584,14 +584,14 @@ fn several_may_change_the_number_of_ps_at_once() {
 #[test]
 fn the_default_is_what_this_process_may_use() {
     common::child::in_child("the_default_is_what_this_process_may_use", &[], || {
-        // SAFETY: sets the affinity of this thread and those that it starts to one CPU.
+        // SAFETY: sets the affinity of the process's first thread to one CPU.
         unsafe {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
-            assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &raw mut set), 0);
+            assert_eq!(libc::sched_getaffinity(libc::getpid(), size_of_val(&set), &raw mut set), 0);
             let first = (0..libc::CPU_SETSIZE as usize).find(|cpu| libc::CPU_ISSET(*cpu, &set)).unwrap();
             libc::CPU_ZERO(&mut set);
             libc::CPU_SET(first, &mut set);
-            assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &raw const set), 0);
+            assert_eq!(libc::sched_setaffinity(libc::getpid(), size_of_val(&set), &raw const set), 0);
         }
         assert_eq!(gort::run(gort::max_procs), 1);
     })

@@ -369,7 +369,7 @@ fn a_panic_near_the_end_of_a_stack_unwinds() {
                 assert!(go!(|| dig_here(100 << 10)).join().unwrap() > 10);
             }
         });
-        ended.with_status(0).says(3, " frames deep").says(3, "spawned at");
+        ended.with_status(0).says(6, " frames deep").says(3, "spawned at");
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a scheduler is told when it is built.
 
 use crate::env;
+use crate::os;
+use crate::proc::systemstack;
 use crate::stack::class::{self, StackSizeError};
 use std::fmt;
 use std::sync::OnceLock;
@@ -75,7 +77,8 @@ pub enum Migration {
 /// The settings of a scheduler. All fields have usable defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How many goroutines run at once (`GOMAXPROCS`).
+    /// How many goroutines run at once (`GOMAXPROCS`). By default the CPUs that the process's first thread may use, and no more
+    /// than the control group's quota.
     pub max_procs: usize,
     /// Usable bytes of a goroutine's stack unless it asks for its own size.
     pub stack_size: usize,
@@ -98,7 +101,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            max_procs: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            max_procs: systemstack(os::process_cpus).clamp(1, MAX_PROCS),
             stack_size: class::DEFAULT_STACK,
             thread_name: "gort".to_owned(),
             panic_policy: PanicPolicy::default(),

@@ -34,6 +34,9 @@
 //!   exit:  in_rt := 0                                        e. req: ticket -> NONE (CAS)
 //! ```
 //!
+//! If `heavy` in b was a fence of the claimant only, because the kernel refuses the barrier, it goes on with c only if the M is known
+//! to make fences too (`fences`), or to have passed a barrier since a in another way; else with e: the P stays where it is.
+//!
 //! H1: **One owner.** If the M in 3 reads NONE, its 1 and 3 and the claimant's a and c are the two halves of a
 //! store-then-load handshake with fences between: the claimant sees `in_rt` = 1, or a later 0 of an `exit` after which
 //! every `enter` sees the ticket. If the M sees the ticket, its compare-and-swap and the claimant's d are on one word, and one
@@ -50,6 +53,11 @@
 //! H4: **A borrower has the P for itself.** While the word is BORROWED the M waits in `enter`, and nobody else can put a
 //! ticket. It borrows for a few loads and stores and no more, since the M waits for it.
 //!
+//! H5: **Without the barrier.** `fences` is set by the M when its `light` was a fence, and from then on every one is (B2 of
+//! `membarrier`). A claimant that reads it (Acquire) sees what the M did before; of what comes after, each 1 and 3 have a fence
+//! between, and H1 holds. An M that has not come in since the kernel began to refuse has not set it. sysmon can afford to see to it
+//! that its thread has left its core for a moment (`os::has_been_off_its_core`); from others it keeps its P.
+//!
 //! The words belong to the M, not to the P: an M that has lost its P and does not know it yet clears its own flag when it
 //! comes back, and cannot disturb the P's next owner.
 //!
@@ -63,8 +71,8 @@
 //!
 //! Checked by the models in `tests/loom_handoff.rs`.
 
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sync::membarrier::{heavy, light};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::membarrier::{Heavy, fences_now, heavy, light};
 use crate::sync::{os_yield, spin_hint};
 
 const NONE: u64 = 0;
@@ -98,11 +106,13 @@ pub enum Entered {
     },
 }
 
-/// The two words of an M; see the module.
+/// The words of an M; see the module.
 #[derive(Debug)]
 pub struct Handoff {
     in_rt: AtomicU32,
     req: AtomicU64,
+    /// Every `light` of the M is a fence from now on (H5).
+    fences: AtomicBool,
 }
 
 impl Default for Handoff {
@@ -112,9 +122,9 @@ impl Default for Handoff {
 }
 
 impl Handoff {
-    /// In the runtime; nobody asks for the P.
+    /// In the runtime; nobody asks for the P. The M's thread is started after this.
     pub fn new() -> Handoff {
-        Handoff { in_rt: AtomicU32::new(1), req: AtomicU64::new(NONE) }
+        Handoff { in_rt: AtomicU32::new(1), req: AtomicU64::new(NONE), fences: AtomicBool::new(fences_now()) }
     }
 
     /// The M comes into the runtime.
@@ -122,7 +132,11 @@ impl Handoff {
     pub fn enter(&self) -> Entered {
         self.in_rt.store(1, Ordering::Relaxed);
         // ORDERING: pairs with `heavy` in `claim` (H1).
-        light();
+        // Relaxed: this thread's own.
+        if light() && !self.fences.load(Ordering::Relaxed) {
+            // ORDERING: Release, pairs with the Acquire in `claim` (H5).
+            self.fences.store(true, Ordering::Release);
+        }
         // ORDERING: Acquire, pairs with the Release in `borrow` (H3).
         if self.req.load(Ordering::Acquire) == NONE { Entered::Kept } else { self.asked() }
     }
@@ -168,17 +182,18 @@ impl Handoff {
         self.in_rt.store(0, Ordering::Release);
     }
 
-    /// Takes the P of an M that is not in the runtime; `still` says whether it has the one that is meant. True: the P is
-    /// the caller's. The M is told by its next [`Handoff::enter`], with `hog`.
+    /// Takes the P of an M that is not in the runtime; `still` says whether it has the one that is meant. `barrier` is asked where the
+    /// kernel refuses one: true if the M's thread has passed a full one since that call began. True: the P is the caller's.
+    /// The M is told by its next [`Handoff::enter`], with `hog`.
     #[must_use]
-    pub fn retake(&self, hog: bool, still: impl FnOnce() -> bool) -> bool {
-        self.claim(if hog { TAKEN_FROM_HOG } else { TAKEN }, still)
+    pub fn retake(&self, hog: bool, still: impl FnOnce() -> bool, barrier: impl FnOnce() -> bool) -> bool {
+        self.claim(if hog { TAKEN_FROM_HOG } else { TAKEN }, still, barrier)
     }
 
     /// Has the P of an M that is not in the runtime while it does `f`, which is short and does not panic; `still` as for
     /// [`Handoff::retake`]. `None`: it has not got it.
     pub fn borrow<R>(&self, still: impl FnOnce() -> bool, f: impl FnOnce() -> R) -> Option<R> {
-        self.claim(BORROWED, still).then(|| {
+        self.claim(BORROWED, still, || false).then(|| {
             let result = f();
             // ORDERING: Release, pairs with the Acquire in `enter` (H3).
             self.req.store(NONE, Ordering::Release);
@@ -191,7 +206,7 @@ impl Handoff {
         let _ = self.req.compare_exchange(NONE, ASKED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    fn claim(&self, claimed: u64, still: impl FnOnce() -> bool) -> bool {
+    fn claim(&self, claimed: u64, still: impl FnOnce() -> bool, barrier: impl FnOnce() -> bool) -> bool {
         // Looked at first, because what follows is expensive.
         if self.in_rt.load(Ordering::Relaxed) != 0 {
             return false;
@@ -204,11 +219,12 @@ impl Handoff {
         if self.req.compare_exchange(before, ticket, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
-        // ORDERING: pairs with `light` in `enter` (H1).
-        heavy();
+        // ORDERING: pairs with `light` in `enter` (H1). The load: Acquire, pairs with the Release there (H5).
+        let fenced = heavy() == Heavy::Everywhere || self.fences.load(Ordering::Acquire) || barrier();
         // ORDERING: Acquire, pairs with the Release in `exit` (H3). The exchange: Release, for `asked`; Acquire, so that nothing
         // of what a borrower does comes before it.
-        let won = self.in_rt.load(Ordering::Acquire) == 0
+        let won = fenced
+            && self.in_rt.load(Ordering::Acquire) == 0
             && still()
             && self.req.compare_exchange(ticket, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if !won {

@@ -67,6 +67,8 @@ mod stack;
 mod symbols;
 pub mod sync;
 #[cfg(not(loom))]
+pub mod template;
+#[cfg(not(loom))]
 mod thread;
 #[cfg(not(loom))]
 pub mod threads;

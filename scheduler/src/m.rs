@@ -21,7 +21,8 @@ use crate::sched::Sched;
 use crate::stack::record::Record;
 use crate::stack::{Switch, overflow};
 use crate::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use crate::sync::{per_process, thread};
+use crate::sync::per_process;
+use crate::template;
 use crate::threads::Ours;
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -258,34 +259,58 @@ impl M {
 /// Ms that no scheduler uses.
 static POOL: Mutex<Vec<&'static M>> = Mutex::new(Vec::new());
 
-/// Has an M work for `sched` with this P: one from the pool, or a new thread. Not to be called on a goroutine's stack.
-///
-/// # Errors
-///
-/// When the system gives no thread; with the errand.
-pub(crate) fn start_m(
-    sched: &'static Sched,
-    pp: &'static P,
-    errand: Errand,
-) -> Result<(), (io::Error, Errand)> {
+/// Ms that the system has given no thread for.
+static WITHOUT_THREAD: Mutex<Vec<&'static M>> = Mutex::new(Vec::new());
+
+/// What is done where the system gives no thread: with the P, the errand and the reason.
+pub(crate) type Refused = fn(&'static Sched, &'static P, Errand, io::Error);
+
+/// Has an M work for `sched` with this P: one from the pool, or a new thread, from the template. If there is none to be had, `refused`
+/// is called, on the template or by this call. Not to be called on a goroutine's stack.
+pub(crate) fn start_m(sched: &'static Sched, pp: &'static P, errand: Errand, refused: Refused) {
     let pooled = POOL.lock().pop();
-    let fresh = if pooled.is_none() { Box::into_raw(Box::new(M::new())) } else { ptr::null_mut() };
-    // SAFETY: fresh from its box if there was none in the pool; never freed once its thread has begun.
-    let mp = pooled.unwrap_or_else(|| unsafe { &*fresh });
+    let mp = pooled.unwrap_or_else(new_m);
     mp.set_nextp(pp, errand);
     // ORDERING: Release, pairs with the Acquire in `take_nextsched`.
     mp.nextsched.store(ptr::from_ref(sched).cast_mut(), Ordering::Release);
     if pooled.is_some() {
         mp.note.wakeup();
+        return;
+    }
+    let no_thread = move |e| {
+        let (pp, errand) = (mp.take_nextp().expect("it was given above"), mp.take_errand());
+        mp.nextsched.store(ptr::null_mut(), Ordering::Relaxed);
+        // Its thread never began, so nobody else knows it.
+        WITHOUT_THREAD.lock().push(mp);
+        refused(sched, pp, errand, e);
+    };
+    template::start(&sched.config.thread_name, move || mstart(mp), no_thread);
+}
+
+/// Sees to it that there is an M in the pool. Not to be called on a goroutine's stack.
+///
+/// # Errors
+///
+/// When the system gives no thread; names the limits.
+pub(crate) fn have_one(name: &str) -> io::Result<()> {
+    // In a model Ms end with their scheduler.
+    if cfg!(shuttle) || !POOL.lock().is_empty() {
         return Ok(());
     }
-    let thread = thread::Builder::new().name(sched.config.thread_name.clone());
-    thread.spawn(move || mstart(mp)).map(drop).map_err(|e| {
-        let errand = mp.take_errand();
-        // SAFETY: it was just made, and its thread never began, so nobody else knows it.
-        drop(unsafe { Box::from_raw(fresh) });
-        (e, errand)
+    template::start_and_wait(name, |begun| {
+        let mp = new_m();
+        POOL.lock().push(mp);
+        begun.tell();
+        mstart(mp);
     })
+}
+
+fn new_m() -> &'static M {
+    if cfg!(shuttle) {
+        return Box::leak(Box::new(M::new()));
+    }
+    let left = WITHOUT_THREAD.lock().pop();
+    left.unwrap_or_else(|| Box::leak(Box::new(M::new())))
 }
 
 /// An M's thread: serves one scheduler after another, for ever.

@@ -84,7 +84,9 @@ impl Note {
 #[cfg(not(any(loom, shuttle)))]
 mod futex {
     use super::Nanos;
-    use crate::sync::atomic::AtomicU32;
+    use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use crate::throw::report;
+    use std::io;
 
     /// The kernel's futex.
     #[derive(Debug)]
@@ -98,8 +100,11 @@ mod futex {
         /// Wakes whoever waits at the word.
         pub fn wake(&self, word: &AtomicU32) {
             // SAFETY: FUTEX_WAKE only takes the address as a key; it does not touch the memory.
-            unsafe {
-                libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
+            let r = unsafe {
+                libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1)
+            };
+            if r < 0 {
+                refused();
             }
         }
 
@@ -120,10 +125,35 @@ mod futex {
                     u32::MAX,
                 )
             };
-            // A failure other than the time-out (EAGAIN, EINTR) means "look again". Comparing clocks instead of errno
-            // keeps this free of thread-locals: plain threads and Ms both come here.
-            r == 0 || Nanos::now() < deadline
+            if r == 0 {
+                return true;
+            }
+            // Who sleeps is an M on g0 or a plain thread, so the error number is the thread's own.
+            match io::Error::last_os_error().raw_os_error() {
+                Some(libc::ETIMEDOUT) => Nanos::now() < deadline,
+                // "Look again".
+                Some(libc::EAGAIN | libc::EINTR) => true,
+                _ => refused(),
+            }
         }
+    }
+
+    /// Without futexes no thread can wake another one, here or in the C library: the end, as in Go, and without the goroutines'
+    /// stacks, for which locks are needed.
+    #[cold]
+    #[inline(never)]
+    fn refused() -> ! {
+        static FIRST: AtomicBool = AtomicBool::new(true);
+        let e = io::Error::last_os_error();
+        while !FIRST.swap(false, Ordering::Relaxed) {
+            // SAFETY: sleeps.
+            unsafe { libc::pause() };
+        }
+        report(format_args!(
+            "fatal error: the kernel refuses futex(2): {e} (a seccomp filter that must allow it?)"
+        ));
+        // SAFETY: _exit runs no handlers, so it is sound on any stack, whatever locks are held.
+        unsafe { libc::_exit(2) }
     }
 }
 

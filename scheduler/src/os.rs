@@ -1,7 +1,9 @@
-//! What the kernel says of an OS thread of this process.
+//! What the kernel says of an OS thread of this process, and what one thread can take over from another.
 
+use crate::sync;
 use crate::time::clock::Nanos;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
 const THREADS: &str = "/proc/self/task";
@@ -72,6 +74,197 @@ pub fn threads() -> Option<Vec<libc::pid_t>> {
 pub fn thread_name(tid: libc::pid_t) -> Option<String> {
     let name = fs::read(format!("{THREADS}/{tid}/comm")).ok()?;
     Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+}
+
+/// The process's first thread, which counts as the process where a thread is meant.
+pub fn first_thread() -> libc::pid_t {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::getpid() }
+}
+
+/// How many CPUs the process may use: those that its first thread may, and no more than the control group's quota. Not on
+/// a goroutine's stack.
+pub fn process_cpus() -> usize {
+    let here = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    let first = affinity(first_thread());
+    // `std` knows the quota, but asks for the calling thread's affinity.
+    if let Some(first) = first
+        && affinity(0).is_some_and(|own| own != first)
+        && let Ok(thread) = std::thread::Builder::new().spawn(move || {
+            set_affinity(&first);
+            here()
+        })
+        && let Ok(n) = thread.join()
+    {
+        return n;
+    }
+    here()
+}
+
+/// The CPUs that a thread may use, one bit each.
+type Cpus = [u64; 128];
+
+/// The affinity of a thread; 0 is the calling one.
+fn affinity(tid: libc::pid_t) -> Option<Cpus> {
+    let mut cpus = [0; 128];
+    // SAFETY: the set is as large as is said.
+    let got = unsafe { libc::sched_getaffinity(tid, size_of_val(&cpus), cpus.as_mut_ptr().cast()) };
+    (got == 0).then_some(cpus)
+}
+
+/// Changes that of the calling thread; false if the kernel does not.
+fn set_affinity(cpus: &Cpus) -> bool {
+    // SAFETY: the set is as large as is said.
+    unsafe { libc::sched_setaffinity(0, size_of_val(cpus), cpus.as_ptr().cast()) == 0 }
+}
+
+/// Sees to it that a thread has left its core, for a moment at least, since this call began; false if that cannot be done. A thread
+/// passes a full barrier there, as `membarrier(2)` too relies on.
+///
+/// The caller goes to each CPU that the thread may use, and so is in its place for a moment, unless it has gone elsewhere, for
+/// which it must leave its core as well.
+pub fn has_been_off_its_core(tid: libc::pid_t) -> bool {
+    let (Some(theirs), Some(own)) = (affinity(tid), affinity(0)) else { return false };
+    let mut everywhere = true;
+    for cpu in 0..theirs.len() * 64 {
+        let mut one: Cpus = [0; 128];
+        one[cpu / 64] = theirs[cpu / 64] & 1 << (cpu % 64);
+        everywhere = everywhere && (one[cpu / 64] == 0 || set_affinity(&one));
+    }
+    set_affinity(&own) && everywhere
+}
+
+/// Gives the calling thread the signal mask, the affinity, the priority and the namespaces of another one, as far as it may.
+pub fn become_like(other: libc::pid_t) {
+    copy_signal_mask(other);
+    if let Some(cpus) = affinity(other)
+        && affinity(0) != Some(cpus)
+    {
+        set_affinity(&cpus);
+    }
+    copy_priority(other);
+    for name in NAMESPACES {
+        if link(other, name) != link(gettid(), name) {
+            let _ = enter(other, name);
+        }
+    }
+}
+
+fn copy_signal_mask(other: libc::pid_t) {
+    let mask = || status_of(other).as_deref().and_then(|status| field(status, "SigBlk")).and_then(hex);
+    // The C library's own signals can be blocked by itself only, as all are while it starts a thread.
+    let for_a_moment = |mask: u64| mask & 3 << 31 != 0;
+    let mut looks = (0..1000).map(|_| mask());
+    let settled = looks.find(|mask| {
+        let settled = mask.is_none_or(|mask| !for_a_moment(mask));
+        if !settled {
+            sync::os_yield();
+        }
+        settled
+    });
+    let Some(Some(mask)) = settled else { return };
+    // SAFETY: fills the set in, and changes this thread's mask.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        (1..=64).filter(|n| mask >> (n - 1) & 1 == 1).for_each(|n| _ = libc::sigaddset(&raw mut set, n));
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+fn hex(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// The policy and the nice value.
+fn copy_priority(other: libc::pid_t) {
+    // System calls, because not every C library has functions for all of them.
+    // SAFETY: `param` is a valid place for the answer, and what the other calls take are numbers.
+    unsafe {
+        let mut param: libc::sched_param = std::mem::zeroed();
+        let policy = libc::syscall(libc::SYS_sched_getscheduler, other);
+        if policy >= 0
+            && policy != libc::syscall(libc::SYS_sched_getscheduler, 0)
+            && libc::syscall(libc::SYS_sched_getparam, other, &raw mut param) == 0
+        {
+            libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const param);
+        }
+        if nice(other) != nice(0) {
+            libc::setpriority(libc::PRIO_PROCESS, 0, nice(other));
+        }
+    }
+}
+
+/// The nice value of a thread; 0 is the calling one.
+fn nice(tid: libc::pid_t) -> libc::c_int {
+    // SAFETY: takes two numbers.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, tid as libc::id_t) }
+}
+
+/// What a thread can be in one of its own of, in the kernel's words.
+const NAMESPACES: [&str; 8] = [
+    "ns/cgroup",
+    "ns/ipc",
+    "ns/mnt",
+    "ns/net",
+    "ns/pid_for_children",
+    "ns/time_for_children",
+    "ns/user",
+    "ns/uts",
+];
+
+/// Has the calling thread enter a namespace of another one.
+fn enter(other: libc::pid_t, name: &str) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let file = fs::File::open(format!("/proc/self/task/{other}/{name}"))?;
+    // SAFETY: takes two numbers.
+    match unsafe { libc::setns(file.as_raw_fd(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// In what two threads differ, of that which threads inherit. Nothing, if the system does not say.
+pub fn differences(one: libc::pid_t, other: libc::pid_t) -> Vec<&'static str> {
+    let mut all = Vec::new();
+    let links = NAMESPACES.iter().chain(&["cwd", "root"]);
+    all.extend(links.filter(|name| link(one, name) != link(other, name)));
+    if let (Some(one), Some(other)) = (status_of(one), status_of(other)) {
+        let fields = FIELDS.iter().filter(|(name, _)| field(&one, name) != field(&other, name));
+        all.extend(fields.map(|(_, meaning)| *meaning));
+    }
+    if nice(one) != nice(other) {
+        all.push("priority");
+    }
+    all.dedup();
+    all
+}
+
+/// Lines of a thread's status that its threads inherit, and what they are.
+const FIELDS: [(&str, &str); 11] = [
+    ("Uid", "credentials"),
+    ("Gid", "credentials"),
+    ("Groups", "credentials"),
+    ("CapInh", "capabilities"),
+    ("CapPrm", "capabilities"),
+    ("CapEff", "capabilities"),
+    ("CapBnd", "capabilities"),
+    ("NoNewPrivs", "no_new_privs"),
+    ("Seccomp", "seccomp filters"),
+    ("Seccomp_filters", "seccomp filters"),
+    ("Cpus_allowed", "affinity"),
+];
+
+fn link(tid: libc::pid_t, name: &str) -> Option<std::path::PathBuf> {
+    fs::read_link(format!("/proc/self/task/{tid}/{name}")).ok()
+}
+
+fn status_of(tid: libc::pid_t) -> Option<String> {
+    fs::read_to_string(format!("/proc/self/task/{tid}/status")).ok()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 #[cfg(test)]

@@ -12,17 +12,20 @@ use crate::gate::Gate;
 use crate::globq::GlobQueue;
 use crate::idle::Idle;
 use crate::keeper::Keeper;
-use crate::m::M;
+use crate::m::{self, M};
 use crate::p::AllP;
 use crate::panics;
 use crate::proc::shutdown;
-use crate::proc::sysmon::Sysmon;
+use crate::proc::sysmon::{self, Sysmon};
+use crate::proc::systemstack;
 use crate::stack::class;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Spinning, membarrier, per_process};
 use crate::visitors::Visitors;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
+use std::io;
+use std::ptr;
 
 /// Takes new goroutines.
 pub(crate) const OPEN: u8 = 0;
@@ -98,22 +101,26 @@ impl std::fmt::Debug for Sched {
 }
 
 impl Sched {
-    /// Starts a scheduler. Its Ms start when there is work.
+    /// Starts a scheduler, with the threads that it cannot do without: the template, sysmon and one M. More start when there is
+    /// work.
     ///
     /// # Errors
     ///
-    /// When a setting is out of range.
-    pub fn start(mut config: Config) -> Result<&'static Sched, ConfigError> {
-        config.check()?;
+    /// `InvalidInput` when a setting is out of range; the system's when it gives no thread, naming the limits.
+    pub fn start(mut config: Config) -> io::Result<&'static Sched> {
+        let invalid = |e: ConfigError| io::Error::new(io::ErrorKind::InvalidInput, e);
+        config.check().map_err(invalid)?;
         config.other_threads.get_or_insert_with(OtherThreads::from_env);
         let (n, order) = (config.max_procs, config.random_order);
         membarrier::prepare();
         fork::prepare();
         panics::prepare();
+        systemstack(|| m::have_one(&config.thread_name))?;
         let allp = AllP::new(MAX_PROCS);
         allp.make(n, order);
         let sched: &'static Sched = Box::leak(Box::new(Sched {
-            stack_class: class::class_of(config.stack_size).map_err(ConfigError::StackSize)?,
+            stack_class: class::class_of(config.stack_size)
+                .map_err(|e| invalid(ConfigError::StackSize(e)))?,
             config,
             allp,
             globq: CachePadded::default(),
@@ -135,6 +142,11 @@ impl Sched {
             spawned_outside: CachePadded::default(),
             finished_outside: CachePadded::default(),
         }));
+        if let Err(e) = sysmon::start(sched) {
+            // SAFETY: it was leaked above, and the thread that would have known it never began.
+            systemstack(|| drop(unsafe { Box::from_raw(ptr::from_ref(sched).cast_mut()) }));
+            return Err(e);
+        }
         with_all(|all| all.push(sched));
         Ok(sched)
     }

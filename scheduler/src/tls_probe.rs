@@ -6,10 +6,10 @@
 //! avoids that for the *values* read in an executable (docs/safety.md). This crate is a library as others
 //! are, built with the same flags, so what happens to a function here happens to those there.
 //!
-//! 1. The first M of the process enters a stack, where a function reads a thread-local and suspends.
-//! 2. sysmon, the thread that this M then starts, goes on with it: the second read must give sysmon's value.
+//! 1. Who builds the first scheduler enters a stack, where a function reads a thread-local and suspends.
+//! 2. sysmon, whose start that one waits for, goes on with it: the second read must give sysmon's value.
 //!
-//! Both threads live on while it lasts, so a stale address is that of a living variable.
+//! So both threads live while it lasts, and a stale address is that of a living variable.
 
 use crate::config::{Config, Migration};
 use crate::env;
@@ -57,11 +57,17 @@ impl Probe {
         mark_thread(2);
         // SAFETY: the stack is suspended between its reads, and this is the one that goes on with it.
         unsafe { self.0.resume() };
-        let seen = ONE.seen.get();
-        Slot::of(self.0).give_back();
-        if seen != (1, 2) {
+        if ONE.seen.get() != (1, 2) {
             report(format_args!("{WARNING}"));
         }
+    }
+}
+
+/// After the second half, or without it, because there is no second thread to be had.
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // What is on the stack owns nothing.
+        Slot::of(self.0).give_back();
     }
 }
 

@@ -3,6 +3,7 @@
 #![cfg(loom)]
 
 use gort_scheduler::handoff::{Entered, Handoff};
+use gort_scheduler::sync::membarrier::model::{refuse, with_barrier};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -61,7 +62,7 @@ impl World {
 
     /// Takes this P from the M, if it can be taken, and uses it.
     fn retake(&self, p: usize) -> bool {
-        let taken = self.handoff.retake(false, || self.p.load(Ordering::Relaxed) == p);
+        let taken = self.handoff.retake(false, || self.p.load(Ordering::Relaxed) == p, || false);
         if taken {
             self.touch(p);
         }
@@ -248,5 +249,39 @@ fn who_asks_does_not_keep_the_p_from_being_taken() {
         thief.join().unwrap();
         assert!(taken || world.retake(0));
         assert_eq!(world.handoff.enter(), Entered::Lost { hog: false });
+    });
+}
+
+/// The M's operations have no fence at first. What the barrier would do is not in the model, so nobody asks for the P before that.
+#[test]
+fn when_the_barrier_is_refused_a_p_is_taken_only_from_an_m_that_fences() {
+    with_barrier(|| {
+        check(|| {
+            let world = World::new();
+            let sysmon = {
+                let world = world.clone();
+                thread::spawn(move || {
+                    refuse();
+                    world.retake(0) || world.retake(0)
+                })
+            };
+            let kept = world.operation() && world.operation();
+            let taken = sysmon.join().unwrap();
+            assert_eq!(taken, !(kept && world.operation()));
+        });
+    });
+}
+
+#[test]
+fn an_m_that_has_come_in_since_the_barrier_was_refused_can_lose_its_p() {
+    with_barrier(|| {
+        check(|| {
+            let world = World::new();
+            refuse();
+            assert!(!world.retake(0), "nothing is known of what the M did before");
+            assert!(world.operation());
+            assert!(world.retake(0));
+            assert!(!world.operation());
+        });
     });
 }

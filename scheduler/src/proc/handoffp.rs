@@ -10,6 +10,7 @@
 
 use super::wake::{give_p, release_p, start, start_new_m};
 use crate::m::{Errand, M};
+use crate::os;
 use crate::p::P;
 use crate::runq::{Gp, RunQueue, Seen};
 use crate::sched::Sched;
@@ -121,7 +122,7 @@ fn holder(pp: &P) -> Option<&'static M> {
 
 /// The taking of it. The caller then holds the P.
 fn take(mp: &'static M, pp: &'static P, hog: bool) -> bool {
-    mp.handoff.retake(hog, || {
+    let still = || {
         let holds = mp.seems_to_hold(pp);
         if holds {
             // SAFETY: null or a G, whose memory is never freed. It gives way at its next operation, or at the end of its
@@ -133,5 +134,6 @@ fn take(mp: &'static M, pp: &'static P, hog: bool) -> bool {
             }
         }
         holds
-    })
+    };
+    mp.handoff.retake(hog, still, || os::has_been_off_its_core(mp.tid.load(Ordering::Relaxed)))
 }

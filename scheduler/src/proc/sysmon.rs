@@ -27,16 +27,17 @@
 //! come back, the slice gets longer with their number squared: new ones are taken off ever more slowly.
 
 use super::deadlock::{self, Doubt, Verdict};
-use super::{handoffp, shutdown, stranded, timers, wake};
+use super::{handoffp, shutdown, stranded, systemstack, timers, wake};
 use crate::doze::Doze;
 use crate::os;
 use crate::p::P;
 use crate::sched::Sched;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use crate::sync::thread;
+use crate::template;
 use crate::threads::{self, Ours};
 use crate::time::clock::Nanos;
 use crate::tls_probe::Probe;
+use std::io;
 use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_micros(20);
@@ -66,7 +67,6 @@ const HOGS: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Sysmon {
     doze: Doze,
-    started: AtomicBool,
     pub(super) ended: AtomicBool,
     /// When it will look next, at the latest; if that is past it may be never. Written by sysmon.
     next_look: AtomicU64,
@@ -74,17 +74,12 @@ pub(crate) struct Sysmon {
 
 impl Sysmon {
     pub(crate) fn new() -> Sysmon {
-        Sysmon {
-            doze: Doze::new(),
-            started: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            next_look: AtomicU64::new(0),
-        }
+        Sysmon { doze: Doze::new(), ended: AtomicBool::new(false), next_look: AtomicU64::new(0) }
     }
 
-    /// True if there is no sysmon that could still look at the scheduler.
+    /// True if sysmon can look at the scheduler no more.
     pub(crate) fn is_gone(&self) -> bool {
-        !self.started.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire)
+        self.ended.load(Ordering::Acquire)
     }
 
     /// True if it will look around well before that deadline, which is in its heap, whatever happens until then; and then
@@ -110,23 +105,27 @@ impl Sysmon {
     }
 }
 
+/// Starts sysmon.
+///
+/// # Errors
+///
+/// When the system gives no thread; names the limits.
+pub(crate) fn start(sched: &'static Sched) -> io::Result<()> {
+    let probe = systemstack(|| Probe::begin(&sched.config));
+    template::start_and_wait("gort-sysmon", move |begun| {
+        if let Some(probe) = probe {
+            probe.end();
+        }
+        let ours = Ours::begin();
+        begun.tell();
+        run(sched);
+        drop(ours);
+    })
+}
+
 /// An M has taken a P that was idle. Runs on g0.
 pub(super) fn p_is_busy(sched: &'static Sched) {
-    let sysmon = &sched.sysmon;
-    sysmon.doze.rouse();
-    if !sysmon.started.load(Ordering::Relaxed) && !sysmon.started.swap(true, Ordering::AcqRel) {
-        let thread = thread::Builder::new().name("gort-sysmon".to_owned());
-        let probe = Probe::begin(&sched.config);
-        let watch = move || {
-            if let Some(probe) = probe {
-                probe.end();
-            }
-            run(sched);
-        };
-        if let Err(e) = thread.spawn(watch) {
-            crate::throw::fatal(format_args!("cannot start the thread that watches the scheduler: {e}"));
-        }
-    }
+    sched.sysmon.doze.rouse();
 }
 
 /// What sysmon remembers of a P.
@@ -168,7 +167,6 @@ fn run(sched: &'static Sched) {
     let fresh =
         Look { switches: 0, schedtick: 0, syscalltick: 0, since: now, blocked_since: now, asked: None };
     let mut looks = vec![];
-    let _ours = Ours::begin();
     let mut delay = SHORTEST;
     let mut delay_in_doubt = LONGEST;
     let mut doubt = Doubt::default();

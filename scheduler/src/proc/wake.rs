@@ -264,9 +264,7 @@ pub(super) fn start_new_m(sched: &'static Sched, pp: &'static P, errand: Errand)
         if (before + retired) as usize >= sched.config.max_threads {
             too_many(sched.config.max_threads);
         }
-        if let Err((e, errand)) = m::start_m(sched, pp, errand) {
-            go_on_without(sched, pp, errand, &e);
-        }
+        m::start_m(sched, pp, errand, go_on_without);
     });
 }
 
@@ -278,10 +276,14 @@ fn too_many(limit: usize) -> ! {
     ));
 }
 
-/// The system gives no thread. What there is to do is left to the Ms that there are, if there are any.
-fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: &std::io::Error) {
+/// The system gives no thread. What there is to do is left to the Ms that there are, if there are any. On the template, or where the
+/// thread was to be started.
+fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: std::io::Error) {
     static SAID: AtomicBool = AtomicBool::new(false);
-    if sched.attached.fetch_sub(1, Ordering::AcqRel) == 1 {
+    let _visit = sched.visit();
+    // ORDERING: AcqRel: whoever is the last sees what the others did.
+    let last = sched.attached.fetch_sub(1, Ordering::AcqRel) == 1;
+    if last && !sched.stopped() {
         crate::throw::fatal(format_args!("cannot start an OS thread to run goroutines: {e}"));
     }
     if !SAID.swap(true, Ordering::Relaxed) {
@@ -292,6 +294,9 @@ fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: &std:
         Errand::None => {}
         Errand::Spin(token) => _ = sched.idle.stop_spinning(token),
         Errand::Run(gp, _) => sched.globq.push(gp),
+    }
+    if last {
+        shutdown::none_is_left(sched);
     }
     // An M that was just falling asleep may have counted on the one that does not come.
     sched.refused.store(true, Ordering::Release);

@@ -48,7 +48,9 @@
 //! An opener that read 0 of `flags` before they were set, and has not got beyond 1 yet, loads them once more in 3: after
 //! the barrier that makes it find them, before it the waiter sees its store (as in the handshake of `handoff`). What it
 //! finds is only a reason to make a real fence and look again, since `WOKEN` is cleared without a barrier. Whether the kernel has
-//! the barrier is found out by the first scheduler; the first waiter makes sure that it has been.
+//! the barrier is found out by the first scheduler; the first waiter makes sure that it has been. If the kernel refuses it since
+//! then, that opener may miss the waiter, whose store reaches the waiter soon all the same: so the first waiter sleeps for
+//! [`POLL`] at most, whatever its deadline, and looks again. What is opened after that is opened with a fence.
 //!
 //! **Rejected**: a fence in every unlock (above; twice the time); the barrier at every park (above); Go's count of waiters in the
 //! word (a waiter that gives up must be taken from the count and from the queue at once); always handing over (each contended
@@ -75,8 +77,10 @@ use crate::g::{G, WaitReason};
 use crate::proc::spin::{can_spin, do_spin};
 use crate::proc::{current, getg, gosched, pin, preempt_point};
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
-use crate::sync::{membarrier, store_and_fence};
+use crate::sync::membarrier::{self, Heavy};
+use crate::sync::store_and_fence;
 use crate::time::clock::Nanos;
+use std::time::Duration;
 
 /// Somebody may be in the queue.
 const PARKED: u8 = 1;
@@ -99,6 +103,9 @@ const STARVATION_NANOS: u64 = 1_000_000;
 /// So often a lock was opened with nobody waiting before it counts as uncontended again. Often enough that the barrier of
 /// its next contention is nothing beside them.
 const CALM: u8 = if cfg!(loom) { 1 } else { 200 };
+
+/// How long the first waiter sleeps where it cannot be sure to be seen.
+const POLL: Duration = Duration::from_millis(1);
 
 /// A mutual exclusion lock, over no data of its own; see the module. Any goroutine or thread may unlock it.
 ///
@@ -224,7 +231,7 @@ impl Mutex {
         // ORDERING: Release, pairs with the Acquire in `try_lock`.
         self.held.store(false, Ordering::Release);
         // ORDERING: 2 of the module; pairs with the heavy half in `announce`.
-        membarrier::light();
+        let _ = membarrier::light();
         if self.flags.load(Ordering::Relaxed) & !WOKEN != 0 {
             // ORDERING: 2 of the module; pairs with the fence in `announce` and in `give_up`.
             fence(Ordering::SeqCst);
@@ -265,13 +272,15 @@ impl Mutex {
                 return self.give_up(w.awoke);
             }
             let queue = root_for(&raw const self.held);
-            if self.announce(&w) {
+            let seen = self.announce(&w);
+            if self.try_lock() {
                 return true;
             }
+            let until = if seen { deadline } else { Nanos::now().after(POLL) };
             // In front, if it was there before.
             let what = (Purpose::Lock, (&raw const *self).expose_provenance());
             // SAFETY: gp is the caller, and may park.
-            match unsafe { queue.park_for(what, gp, w.since.is_some(), deadline, reason) } {
+            match unsafe { queue.park_for(what, gp, w.since.is_some(), until, reason) } {
                 Ok(HANDED) => {
                     debug_assert!(self.is_locked());
                     if !starved(since) {
@@ -287,7 +296,10 @@ impl Mutex {
                 }
                 Err(left) => {
                     self.leave(left);
-                    return false;
+                    if seen {
+                        return false;
+                    }
+                    w = Waiting { since: Some(since), awoke: false, starving: w.starving, spins: 0 };
                 }
             }
         }
@@ -322,7 +334,7 @@ impl Mutex {
         }
     }
 
-    /// a to c of the module, under the bucket's lock. True: the lock was open, and is the caller's.
+    /// a and b of the module, under the bucket's lock. False: who opens the lock at this moment may not see it.
     fn announce(&self, w: &Waiting) -> bool {
         let mut old = self.flags.load(Ordering::Relaxed);
         loop {
@@ -336,11 +348,9 @@ impl Mutex {
             }
         }
         // ORDERING: b of the module; pairs with the fence, or its light half, in `unlock` and `unlock_slow`.
-        if old & CONTENDED == 0 {
-            first_contention();
-        }
+        let seen = old & CONTENDED != 0 || first_contention();
         fence(Ordering::SeqCst);
-        self.try_lock()
+        seen
     }
 
     /// The deadline has passed for one who is awake. It takes the lock if that is open; else whoever holds it wakes
@@ -475,13 +485,13 @@ impl Mutex {
     }
 }
 
-/// The first waiter pays for the barrier that all unlocks before it have saved.
+/// The first waiter pays for the barrier that all unlocks before it have saved. False: the kernel has it no longer.
 #[cold]
 #[inline(never)]
-fn first_contention() {
+fn first_contention() -> bool {
     #[cfg(not(loom))]
     membarrier::prepare();
-    membarrier::heavy();
+    membarrier::heavy() == Heavy::Everywhere || !membarrier::refused()
 }
 
 /// True if who waits since then must not lose again.

@@ -8,6 +8,9 @@
 //! - [`Guards::Protect`]: before that. `mprotect` takes the access to each guard away, which makes two mappings per slot;
 //!   `vm.max_map_count` then bounds the number of stacks ([`slots_allowed`]).
 //!
+//! A filter that the program puts up later may have the kernel refuse the first kind from then on: then it is the second for what
+//! comes after.
+//!
 //! The environment variable `GORT_STACK_GUARD=mprotect` chooses the second kind on any kernel, for tests.
 //!
 //! **Return.** [`discard`] gives pages back and keeps guards and page tables; [`reset`] makes a range as new, which frees
@@ -61,6 +64,18 @@ pub fn guards() -> Guards {
     let kind = forced.unwrap_or_else(|| if can_advise() { Guards::Advise } else { Guards::Protect });
     GUARDS.store(kind as u8, Ordering::Relaxed);
     kind
+}
+
+/// The kernel refuses what it did before.
+#[cold]
+fn advise_no_more() {
+    if GUARDS.swap(Guards::Protect as u8, Ordering::Relaxed) == Guards::Advise as u8 {
+        crate::throw::report(format_args!(
+            "gort: the kernel refuses madvise(MADV_GUARD_INSTALL) from now on (a seccomp filter?): each new stack takes two memory \
+             mappings, of which vm.max_map_count allows {}",
+            max_map_count()
+        ));
+    }
 }
 
 /// Tries a guard on a mapping of its own.
@@ -168,11 +183,14 @@ fn check_headroom(threads: usize) -> io::Result<()> {
 ///
 /// The kernel's; then no slot may be used.
 pub fn guard(span: &Span, slot: usize) -> io::Result<()> {
-    let mut guards_of = span.clone().step_by(slot).map(|at| at..at + GUARD);
-    match guards() {
-        Guards::Advise => advise_all(guards_of, MADV_GUARD_INSTALL),
-        Guards::Protect => guards_of.try_for_each(|guard| protect(&guard, libc::PROT_NONE)),
+    let guards_of = || span.clone().step_by(slot).map(|at| at..at + GUARD);
+    if guards() == Guards::Advise {
+        match advise_all(guards_of(), MADV_GUARD_INSTALL) {
+            Err(e) if e.raw_os_error() != Some(libc::ENOMEM) => advise_no_more(),
+            answer => return answer,
+        }
     }
+    guards_of().try_for_each(|guard| protect(&guard, libc::PROT_NONE))
 }
 
 /// Has the kernel give the last page of each slot now, in one call, and not at the first touch of each. Failing is no

@@ -15,6 +15,7 @@ use super::class::CLASSES;
 use super::pool;
 use crate::note::Note;
 use crate::sync::atomic::{AtomicU8, Ordering, fence};
+use crate::template;
 use crate::threads::Ours;
 use crate::time::clock::Nanos;
 use std::time::Duration;
@@ -44,8 +45,8 @@ pub(super) fn wake() {
         if state == ASLEEP {
             NOTE.wakeup();
         } else {
-            // Without the thread the memory stays in the depots, which is no harm.
-            let _ = std::thread::Builder::new().name("gort-scavenger".to_owned()).spawn(run);
+            // Without the thread the memory stays in the depots, which is no harm; the next one tries again.
+            template::start("gort-scavenger", run, |_| STATE.store(NONE, Ordering::Relaxed));
         }
     }
 }
