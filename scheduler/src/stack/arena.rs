@@ -1,11 +1,16 @@
 //! The address space that stacks live in: one region per size class, cut into slots of one size.
 //!
-//! A region is reserved without memory when its class is first used, 1 TiB if the process's limits allow it, and
+//! A region is reserved without memory when its class is first used, 1 TiB if the address space is not limited, and
 //! made accessible from its low end in steps that grow; only touched pages cost memory. It is never unmapped.
 //!
+//! Where it is limited (`ulimit -v`) what is reserved is missing elsewhere: to the heap, whose arenas take 64 MiB each, and to the
+//! stacks of threads. So there a region begins small, at a place where it can grow, and is reserved in the same steps
+//! ([`Region::grow`]), up to a part of the limit ([`Region::most`]) and as long as some room is left to the others.
+//!
 //! From any address, [`locate`] and [`stack_end`] give the slot by arithmetic, without a thread-local and without a lock:
-//! region bounds are written once, before any stack of the region exists, so whoever runs on such a stack sees them
-//! (the hand-over of its G orders that); a plain thread that reads an old zero gets "not a goroutine", which is true.
+//! a region's start is written before any stack of it exists, and its length before any stack beyond the old one, so whoever runs
+//! on such a stack sees them (the hand-over of its G orders that); a plain thread that reads old ones gets "not a
+//! goroutine", which is true.
 //!
 //! **Free slots** are in one of two sets: *fresh* ones have neither guard nor page, *cold* ones have their guard, but no
 //! page. (A free slot with pages is a [`super::Stack`], see `pool`.)
@@ -63,7 +68,7 @@ impl Bounds {
     /// The address's distance from the region's start, if it is in the region.
     #[inline]
     fn offset(&self, addr: usize) -> Option<usize> {
-        // Relaxed: see the module; the bounds are constant for whoever runs in the region.
+        // Relaxed: see the module; for whoever runs in the region the start is constant, and the length great enough.
         let offset = addr.wrapping_sub(self.low.load(Ordering::Relaxed));
         (offset < self.len.load(Ordering::Relaxed)).then_some(offset)
     }
@@ -124,8 +129,10 @@ pub fn with_mark(mark: u32) -> Option<usize> {
 struct Region {
     class: u8,
     low: usize,
-    /// Slots in the region; 0 until it is reserved.
+    /// Slots that are reserved; 0 until the class is used.
     total: usize,
+    /// Slots that may be reserved.
+    most: usize,
     /// Slots below this are accessible.
     open: usize,
     fresh: Runs,
@@ -138,6 +145,9 @@ static REGIONS: [Mutex<Region>; CLASSES] = [const { Mutex::new(Region::new()) };
 
 /// Slots of each class that have a guard or are promised to somebody: what `slots_allowed` bounds.
 static TAKEN: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
+
+/// [`Region::most`] of each class, for who has no lock.
+static MOST: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
 
 /// Caches of free stacks in the process, and stacks that each of them may hold in a class. Few in a model, which has many
 /// schedulers after each other, and leaks those that end with abandoned goroutines.
@@ -178,8 +188,8 @@ const PLENTY: usize = 1 << 18;
 /// gives or takes.
 pub fn cache_limit(class: u8) -> usize {
     let caches = CACHES.load(Ordering::Relaxed).max(1);
-    let total = BOUNDS[class as usize].len.load(Ordering::Relaxed) / slot_size(class);
-    (total.min(mapping::slots_allowed()) / (2 * CACHED * caches)).min(CACHE)
+    let most = MOST[class as usize].load(Ordering::Relaxed);
+    (most.min(mapping::slots_allowed()) / (2 * CACHED * caches)).min(CACHE)
 }
 
 /// Lets `n` more goroutines have a stack of this class (A1). Not on a goroutine's stack.
@@ -280,7 +290,16 @@ fn lock(class: u8) -> MutexGuard<'static, Region> {
 
 impl Region {
     const fn new() -> Region {
-        Region { class: 0, low: 0, total: 0, open: 0, fresh: Runs::new(), cold: Runs::new(), admitted: 0 }
+        Region {
+            class: 0,
+            low: 0,
+            total: 0,
+            most: 0,
+            open: 0,
+            fresh: Runs::new(),
+            cold: Runs::new(),
+            admitted: 0,
+        }
     }
 
     fn span(&self, run: &Range<usize>) -> Span {
@@ -292,7 +311,7 @@ impl Region {
         (start - self.low) / slot_size(self.class)
     }
 
-    /// Reserves the address space, unless it has been.
+    /// Reserves address space, unless some has been.
     fn reserve(&mut self, class: u8) -> io::Result<()> {
         if self.total > 0 {
             return Ok(());
@@ -301,34 +320,64 @@ impl Region {
         let slot = slot_size(self.class);
         // Of a limited address space the default class takes half at most, the others less.
         let part = if self.class == 0 { 2 } else { 8 };
-        let mut len = mapping::address_limit().map_or(REGION, |limit| (limit / part).min(REGION));
-        let low = loop {
-            len -= len % slot;
-            if len == 0 {
-                return Err(out_of_memory(format!(
-                    "no address space for stacks of {} bytes (see ulimit -v)",
-                    usable(self.class)
-                )));
+        let limit = mapping::address_limit();
+        let mut len = limit.map_or(REGION, |limit| (limit / part).min(REGION));
+        let (low, first) = 'reserved: {
+            let first = MIN_STEP.div_ceil(slot) * slot;
+            if limit.is_some()
+                && first < len
+                && let Ok(low) = mapping::reserve_alone(class as usize, first)
+            {
+                break 'reserved (low, first);
             }
-            match mapping::reserve(len) {
-                Ok(low) => break low,
-                Err(_) => len /= 2,
+            loop {
+                len -= len % slot;
+                if len == 0 {
+                    return Err(self.no_address_space());
+                }
+                match mapping::reserve(len) {
+                    Ok(low) => break (low, len),
+                    Err(_) => len /= 2,
+                }
             }
         };
         self.low = low;
-        self.total = len / slot;
-        if self.total.min(mapping::slots_allowed()) < PLENTY.min(REGION / slot) {
+        self.total = first / slot;
+        self.most = len / slot;
+        if self.most.min(mapping::slots_allowed()) < PLENTY.min(REGION / slot) {
             TIGHT.store(true, Ordering::Relaxed);
         }
+        MOST[self.class as usize].store(self.most, Ordering::Relaxed);
         let bounds = &BOUNDS[self.class as usize];
         bounds.low.store(low, Ordering::Relaxed);
-        bounds.len.store(len, Ordering::Relaxed);
+        bounds.len.store(first, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Reserves as much as the first `n` slots take, which are no more than `most`.
+    fn grow(&mut self, n: usize) -> io::Result<()> {
+        let slot = slot_size(self.class);
+        while self.total < n {
+            let step = (self.total * slot).clamp(MIN_STEP, MAX_STEP).div_ceil(slot);
+            let large = (self.total + step).max(n).min(self.most);
+            let threads = CACHES.load(Ordering::Relaxed);
+            let reserve = |to| mapping::extend(&self.span(&(self.total..to)), threads).map(|()| to);
+            self.total = match reserve(large) {
+                Ok(total) => total,
+                Err(_) => reserve(n).map_err(|_| self.no_address_space())?,
+            };
+            BOUNDS[self.class as usize].len.store(self.total * slot, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn no_address_space(&self) -> io::Error {
+        out_of_memory(format!("no address space for stacks of {} bytes (see ulimit -v)", usable(self.class)))
     }
 
     fn admit(&mut self, n: usize) -> io::Result<()> {
         let wanted = self.admitted + n;
-        let most = self.total - self.total.div_ceil(CACHED);
+        let most = self.most - self.most.div_ceil(CACHED);
         if wanted > most {
             return Err(out_of_memory(format!(
                 "the address space for stacks of {} bytes holds no more than {most} (see ulimit -v)",
@@ -340,7 +389,7 @@ impl Region {
         }
         // Caches hold back no more than these slots, nor more than have ever been in use and taken in advance.
         let held = (2 * cache_limit(self.class) * CACHES.load(Ordering::Relaxed)).min(2 * wanted);
-        self.open((wanted + held).min(self.total))?;
+        self.open((wanted + held).min(self.most))?;
         self.admitted = wanted;
         self.count_taken();
         Ok(())
@@ -380,8 +429,11 @@ impl Region {
     ///
     /// The kernel's, with what it most likely means.
     fn open(&mut self, n: usize) -> io::Result<()> {
-        if n > self.total {
+        if n > self.most {
             return Err(out_of_memory("all address space for stacks of this size is in use (A1)".to_owned()));
+        }
+        if n > self.total {
+            self.grow(n)?;
         }
         while self.open < n {
             let slot = slot_size(self.class);

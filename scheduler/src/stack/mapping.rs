@@ -47,6 +47,8 @@ const BATCH: usize = 64;
 const HEADROOM: usize = 128 << 20;
 /// What a thread takes: its stack and its part of the heap.
 const PER_THREAD: usize = 4 << 20;
+/// The part of a limited address space (`ulimit -v`) that is not taken for stacks, if [`HEADROOM`] and the threads need as much.
+const LEFT: usize = 8;
 /// Of the mappings that the kernel allows, the part that is left to the rest of the program.
 const MAPPINGS_LEFT: usize = 16;
 
@@ -130,6 +132,59 @@ pub fn reserve(len: usize) -> io::Result<usize> {
     Ok(at)
 }
 
+/// The same, with nothing mapped behind it that would keep it from growing ([`extend`]). Several regions may be asked for, which are
+/// told by number.
+///
+/// # Errors
+///
+/// The kernel's; also where it has no such place.
+pub fn reserve_alone(number: usize, len: usize) -> io::Result<usize> {
+    // The kernel maps from the top of the address space downwards, and the heap is near its middle: far below the top is nothing.
+    let top = map_anywhere(page_size())?;
+    // SAFETY: just mapped, and nobody else knows it.
+    unsafe { libc::munmap(top as *mut libc::c_void, page_size()) };
+    let mut last = io::Error::from(io::ErrorKind::OutOfMemory);
+    for far in [16 << 40, 64 << 30_usize] {
+        let at = top.saturating_sub(far) + number * (far / super::class::CLASSES.next_power_of_two());
+        let at = at & !((2 << 20) - 1);
+        match map_at(at, len) {
+            Ok(()) => return Ok(at),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Reserves `span`, which begins where a reserved one ends, if the rest of the program is left some memory.
+///
+/// # Errors
+///
+/// The kernel's; also where something else is there already.
+pub fn extend(span: &Span, threads: usize) -> io::Result<()> {
+    map_at(span.start, span.len())?;
+    check_headroom(threads).inspect_err(|_| {
+        // SAFETY: just mapped, and nobody else knows it.
+        unsafe { libc::munmap(span.start as *mut libc::c_void, span.len()) };
+    })
+}
+
+fn map_at(at: usize, len: usize) -> io::Result<()> {
+    let flags = ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: a new mapping, in place of none.
+    let p = unsafe { libc::mmap(at as *mut libc::c_void, len, libc::PROT_NONE, flags, -1, 0) };
+    if p == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    if p as usize != at {
+        // A kernel before 4.17, which takes the address as a wish.
+        // SAFETY: just mapped, and nobody else knows it.
+        unsafe { libc::munmap(p, len) };
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+    }
+    no_huge_pages(&(at..at + len));
+    Ok(())
+}
+
 fn map_anywhere(len: usize) -> io::Result<usize> {
     // SAFETY: a new mapping at an address of the kernel's choice.
     let p = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, ANONYMOUS, -1, 0) };
@@ -161,7 +216,7 @@ pub fn open(span: &Span, threads: usize) -> io::Result<()> {
 /// Whether the kernel would let the program have some more memory: for its heap, and the stacks of its threads.
 fn check_headroom(threads: usize) -> io::Result<()> {
     let data = limit_of(libc::RLIMIT_DATA).map_or(usize::MAX, |limit| limit / 2);
-    let space = address_limit().map_or(usize::MAX, |limit| limit / 16);
+    let space = address_limit().map_or(usize::MAX, |limit| limit / LEFT);
     // In a model all threads are one.
     let threads = if cfg!(shuttle) { 1 } else { threads };
     let len = (HEADROOM + threads * PER_THREAD).min(data).min(space);
