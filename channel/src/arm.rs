@@ -32,6 +32,7 @@ pub trait RecvOperand: sealed::Sealed {
     #[doc(hidden)]
     fn hchan(&self) -> Option<&Hchan>;
     #[doc(hidden)]
+    #[track_caller]
     fn recv(&self) -> Option<Self::Item>;
     #[doc(hidden)]
     fn try_recv(&self) -> Option<Option<Self::Item>>;
@@ -47,6 +48,7 @@ pub trait SendOperand: sealed::Sealed {
     #[doc(hidden)]
     fn hchan(&self) -> Option<&Hchan>;
     #[doc(hidden)]
+    #[track_caller]
     fn send(&self, v: Self::Item) -> Result<(), SendError<Self::Item>>;
     #[doc(hidden)]
     fn try_send(&self, v: Self::Item) -> Option<Result<(), SendError<Self::Item>>>;
@@ -61,6 +63,7 @@ macro_rules! recv_operand {
                 self.inner()
             }
             #[inline]
+            #[track_caller]
             fn recv(&self) -> Option<T> {
                 $name::recv(self)
             }
@@ -86,6 +89,7 @@ impl<R: RecvOperand + ?Sized> RecvOperand for &R {
         (**self).hchan()
     }
     #[inline]
+    #[track_caller]
     fn recv(&self) -> Option<R::Item> {
         (**self).recv()
     }
@@ -105,6 +109,7 @@ macro_rules! send_operand {
                 self.inner()
             }
             #[inline]
+            #[track_caller]
             fn send(&self, v: T) -> Result<(), SendError<T>> {
                 self.send_or_error(v)
             }
@@ -131,6 +136,7 @@ impl<S: SendOperand + ?Sized> SendOperand for &S {
         (**self).hchan()
     }
     #[inline]
+    #[track_caller]
     fn send(&self, v: S::Item) -> Result<(), SendError<S::Item>> {
         (**self).send(v)
     }
@@ -283,6 +289,7 @@ impl<T> Drop for RecvArm<'_, T> {
 impl<T> SendArm<'_, T> {
     /// How the send went, if this arm was chosen.
     #[inline]
+    #[track_caller]
     pub fn sent(&mut self) -> Option<Result<(), SendError<T>>> {
         match self.outcome {
             Outcome::Open => None,
@@ -303,8 +310,10 @@ impl<T> SendArm<'_, T> {
     #[inline]
     #[track_caller]
     pub fn sent_or_panic(&mut self) -> Option<()> {
-        let panics = self.panics;
-        self.sent().map(|result| error_is_a_panic(result, panics))
+        // No closure: it would be the place that the panic names.
+        let result = self.sent()?;
+        error_is_a_panic(result, self.panics);
+        Some(())
     }
 
     /// The value, if it was not sent.
@@ -328,6 +337,7 @@ impl<T> Drop for SendArm<'_, T> {
 impl<T> FromArm<'_, T> {
     /// How the send went, if this arm was chosen. The arm is open again.
     #[inline]
+    #[track_caller]
     pub fn sent(&mut self) -> Option<Result<(), SendError<T>>> {
         match std::mem::replace(&mut self.outcome, Outcome::Open) {
             Outcome::Open => None,
@@ -344,8 +354,9 @@ impl<T> FromArm<'_, T> {
     #[inline]
     #[track_caller]
     pub fn sent_or_panic(&mut self) -> Option<()> {
-        let panics = self.panics;
-        self.sent().map(|result| error_is_a_panic(result, panics))
+        let result = self.sent()?;
+        error_is_a_panic(result, self.panics);
+        Some(())
     }
 
     /// The value, if it was not sent.
@@ -374,6 +385,7 @@ impl<T> fmt::Debug for FromArm<'_, T> {
 
 /// A select over these arms; the index of the chosen one. `default`: it does not wait.
 #[inline]
+#[track_caller]
 pub fn select_arms<const N: usize>(
     mut arms: [&mut dyn Arm; N],
     default: bool,
@@ -394,6 +406,7 @@ pub fn select_arms<const N: usize>(
 
 /// `select!` with one arm, which receives, and no default.
 #[inline]
+#[track_caller]
 pub fn recv_one<R: RecvOperand + ?Sized>(operand: &R) -> Option<R::Item> {
     operand.recv()
 }
@@ -420,6 +433,7 @@ pub mod send_one {
 
     /// The arm asks for the result.
     #[inline]
+    #[track_caller]
     pub fn sent<S: SendOperand + ?Sized>(operand: &S, v: S::Item) -> Result<(), SendError<S::Item>> {
         operand.send(v)
     }
@@ -438,6 +452,7 @@ pub mod try_send_one {
 
     /// The arm asks for the result.
     #[inline]
+    #[track_caller]
     pub fn sent<S: SendOperand + ?Sized>(operand: &S, v: S::Item) -> Option<Result<(), SendError<S::Item>>> {
         operand.try_send(v)
     }
@@ -446,6 +461,8 @@ pub mod try_send_one {
     #[inline]
     #[track_caller]
     pub fn sent_or_panic<S: SendOperand + ?Sized>(operand: &S, v: S::Item) -> Option<()> {
-        operand.try_send(v).map(|result| error_is_a_panic(result, S::PANICS))
+        let result = operand.try_send(v)?;
+        error_is_a_panic(result, S::PANICS);
+        Some(())
     }
 }

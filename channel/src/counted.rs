@@ -72,6 +72,7 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
     /// # Panics
     ///
     /// `makechan: size out of range`.
+    #[track_caller]
     pub fn make(cap: usize) -> Self {
         Counted { c: Some(Hchan::makechan(Layout::new::<T>(), cap, ROLE)), element: PhantomData }
     }
@@ -94,6 +95,7 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
     }
 
     #[inline]
+    #[track_caller]
     pub fn send(&self, v: T, wait: Wait) -> Result<(), (Sent, T)> {
         let mut v = ManuallyDrop::new(v);
         let elem = (&raw mut v).cast::<u8>();
@@ -117,6 +119,7 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
     }
 
     #[inline]
+    #[track_caller]
     pub fn recv(&self, wait: Wait) -> Result<T, Received> {
         let mut place = MaybeUninit::<T>::uninit();
         let received = match self.hchan() {
@@ -128,8 +131,14 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
             }
         };
         preempt_point();
-        // SAFETY: received means that the place holds a value, which is ours.
-        if received == Received::Received { Ok(unsafe { place.assume_init() }) } else { Err(received) }
+        if received == Received::Received {
+            // SAFETY: the place holds a value, which is ours.
+            return Ok(unsafe { place.assume_init() });
+        }
+        if received == Received::Refused {
+            refused(());
+        }
+        Err(received)
     }
 
     pub fn try_send(&self, v: T) -> Result<(), TrySendError<T>> {
@@ -139,6 +148,7 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
         })
     }
 
+    #[track_caller]
     pub fn send_timeout(&self, v: T, d: Duration) -> Result<(), SendTimeoutError<T>> {
         self.send(v, Wait::at_most(d)).map_err(|(why, v)| match why {
             Sent::Closed => SendTimeoutError::Closed(v),
@@ -153,6 +163,7 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
         })
     }
 
+    #[track_caller]
     pub fn recv_timeout(&self, d: Duration) -> Result<T, RecvTimeoutError> {
         self.recv(Wait::at_most(d)).map_err(|why| match why {
             Received::Closed => RecvTimeoutError::Closed,
@@ -322,6 +333,7 @@ impl<T, const ROLE: u64> Hash for Counted<T, ROLE> {
 /// A send would have to wait, and must not: the value goes with the panic.
 #[cold]
 #[inline(never)]
+#[track_caller]
 fn refused<T>(_v: T) -> ! {
     pin::refuse(getg())
 }

@@ -95,7 +95,8 @@ pub struct Receiver<T>(Counted<T, RECEIVER>);
 ///
 /// # Panics
 ///
-/// `makechan: size out of range` when such a buffer cannot exist.
+/// `makechan: size out of range` when such a buffer cannot exist; `makechan: no memory for a channel of N bytes` when there is
+/// none for it.
 ///
 /// ```
 /// let ch = gort::chan(2);
@@ -103,6 +104,7 @@ pub struct Receiver<T>(Counted<T, RECEIVER>);
 /// ch.send("b");
 /// assert!(ch.is_full());
 /// ```
+#[track_caller]
 pub fn chan<T: Send>(cap: usize) -> Chan<T> {
     Chan(Counted::make(cap))
 }
@@ -122,6 +124,7 @@ pub fn chan<T: Send>(cap: usize) -> Chan<T> {
 /// drop(tx); // the goroutines' clones are left: the channel closes when the last of them is done
 /// assert_eq!(rx.iter().sum::<i32>(), 3);
 /// ```
+#[track_caller]
 pub fn channel<T: Send>(cap: usize) -> (Sender<T>, Receiver<T>) {
     let ch = chan(cap);
     (ch.sender(), ch.receiver())
@@ -132,11 +135,12 @@ impl<T> Chan<T> {
     ///
     /// # Panics
     ///
-    /// `makechan: size out of range` when such a buffer cannot exist.
+    /// As [`chan`].
     ///
     /// ```
     /// assert_eq!(gort::Chan::<u8>::new(3).cap(), 3);
     /// ```
+    #[track_caller]
     pub fn new(cap: usize) -> Chan<T>
     where
         T: Send,
@@ -193,6 +197,7 @@ impl<T> Chan<T> {
     /// assert_eq!((ch.recv(), ch.recv()), (Some(1), None));
     /// ```
     #[inline]
+    #[track_caller]
     pub fn recv(&self) -> Option<T> {
         self.0.recv(Wait::Forever).ok()
     }
@@ -258,6 +263,7 @@ impl<T> Sender<T> {
     /// assert_eq!(tx.send(2), Err(gort::SendError(2)));
     /// ```
     #[inline]
+    #[track_caller]
     pub fn send(&self, v: T) -> Result<(), SendError<T>> {
         self.0.send(v, Wait::Forever).map_err(|(_, v)| SendError(v))
     }
@@ -303,6 +309,7 @@ impl<T> Receiver<T> {
     /// assert_eq!((rx.recv(), rx.recv()), (Some(1), None));
     /// ```
     #[inline]
+    #[track_caller]
     pub fn recv(&self) -> Option<T> {
         self.0.recv(Wait::Forever).ok()
     }
@@ -356,6 +363,7 @@ macro_rules! sending {
             /// assert!(tx.send_timeout(2, Duration::from_millis(1)).unwrap_err().is_timeout());
             /// # drop(ch);
             /// ```
+            #[track_caller]
             pub fn send_timeout(&self, v: T, d: Duration) -> Result<(), SendTimeoutError<T>> {
                 self.0.send_timeout(v, d)
             }
@@ -398,6 +406,7 @@ sending!(Sender, "let (ch, tx) = { let ch = gort::chan::<i32>(1); (ch.clone(), c
 impl<T> Chan<T> {
     /// [`Chan::send`] that gives the value back where that one panics.
     #[inline]
+    #[track_caller]
     pub(crate) fn send_or_error(&self, v: T) -> Result<(), SendError<T>> {
         self.0.send(v, Wait::Forever).map_err(|(_, v)| SendError(v))
     }
@@ -411,6 +420,7 @@ impl<T> Receiver<T> {
 
 impl<T> Sender<T> {
     #[inline]
+    #[track_caller]
     pub(crate) fn send_or_error(&self, v: T) -> Result<(), SendError<T>> {
         self.send(v)
     }
@@ -452,6 +462,7 @@ macro_rules! receiving {
             /// ch.send(1);
             /// assert_eq!(rx.recv_timeout(Duration::ZERO), Ok(1));
             /// ```
+            #[track_caller]
             pub fn recv_timeout(&self, d: Duration) -> Result<T, RecvTimeoutError> {
                 self.0.recv_timeout(d)
             }

@@ -91,7 +91,9 @@ impl Hchan {
     ///
     /// # Panics
     ///
-    /// `makechan: size out of range` when such a buffer cannot exist.
+    /// - `makechan: size out of range` when such a buffer cannot exist;
+    /// - `makechan: no memory for a channel of N bytes` when there is none.
+    #[track_caller]
     pub fn makechan(elem: Layout, cap: usize, handles: u64) -> NonNull<Hchan> {
         let layout = elem
             .pad_to_align()
@@ -105,6 +107,7 @@ impl Hchan {
     }
 
     /// A timer channel, whose handles are receivers.
+    #[track_caller]
     pub(crate) fn maketimer(when: Nanos, period: u64, handles: u64, fallback: Fallback) -> NonNull<Hchan> {
         let Ok((layout, offset)) = Layout::new::<Hchan>().extend(Layout::new::<TimerChan>()) else {
             size_out_of_range()
@@ -121,6 +124,7 @@ impl Hchan {
     /// # Safety
     ///
     /// `layout` has room for an Hchan, and at `offset` for what is to be there.
+    #[track_caller]
     unsafe fn alloc(
         elemsize: usize,
         cap: usize,
@@ -134,7 +138,7 @@ impl Hchan {
         getg();
         // SAFETY: the layout has the size of an Hchan at least.
         let place = unsafe { alloc(layout) };
-        let Some(c) = NonNull::new(place.cast::<Hchan>()) else { size_out_of_range() };
+        let Some(c) = NonNull::new(place.cast::<Hchan>()) else { no_memory(layout.size()) };
         // SAFETY: freshly allocated with this layout, the buffer at the offset that `extend` gave.
         unsafe {
             c.write(Hchan {
@@ -389,6 +393,14 @@ pub(crate) unsafe fn move_elem(from: *const u8, to: *mut u8, size: usize) {
 
 #[cold]
 #[inline(never)]
+#[track_caller]
 fn size_out_of_range() -> ! {
     panic!("makechan: size out of range")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn no_memory(bytes: usize) -> ! {
+    panic!("makechan: no memory for a channel of {bytes} bytes")
 }

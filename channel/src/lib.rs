@@ -39,6 +39,7 @@ pub mod __private {
     pub use crate::select::Order;
 
     /// `select! {}`.
+    #[track_caller]
     pub fn block_forever() -> ! {
         crate::park::block_forever(gort_scheduler::g::WaitReason::SelectNoCases)
     }

@@ -153,6 +153,7 @@ unsafe fn timerparkcommit(_gp: &'static G, c: *mut ()) -> bool {
 }
 
 /// Waits for ever: an operation on a nil channel, a select without arms.
+#[track_caller]
 pub fn block_forever(reason: WaitReason) -> ! {
     let gp = getg();
     if !pin::may_park(gp) {
@@ -166,6 +167,7 @@ pub fn block_forever(reason: WaitReason) -> ! {
 }
 
 /// Waits at a nil channel. Returns only for a deadline.
+#[track_caller]
 pub fn wait_at_nil(wait: Wait, reason: WaitReason) {
     match wait {
         Wait::No => {}

@@ -13,7 +13,7 @@ use crate::park::{Wait, Woken, is_claimed, park};
 use crate::timer::timer_recv;
 use crate::waitq::{self, Sudog};
 use gort_scheduler::g::WaitReason;
-use gort_scheduler::proc::{getg, pin};
+use gort_scheduler::proc::getg;
 
 /// How a receive ended. Only for `Received` is there an element at the place.
 #[must_use]
@@ -28,6 +28,8 @@ pub enum Received {
     Closed,
     /// The deadline came first.
     TimedOut,
+    /// It would have to wait and must not: the caller panics.
+    Refused,
 }
 
 /// Receives into `elem`, which has room for a `T`. Step 1, which calls nothing where there is no timer, and then the others.
@@ -125,6 +127,6 @@ pub(crate) unsafe fn recv_wait(c: &Hchan, elem: *mut u8, wait: Wait) -> Received
         Woken::Served => Received::Received,
         Woken::Closed => Received::Closed,
         Woken::TimedOut => Received::TimedOut,
-        Woken::Refused => pin::refuse(gp),
+        Woken::Refused => Received::Refused,
     }
 }

@@ -107,6 +107,7 @@ pub(crate) struct Room<'r> {
 /// The select, for a fixed number of arms, with its room on the stack. `None`: no arm could be done in the time that
 /// `wait` gives.
 #[inline]
+#[track_caller]
 pub fn select_array<const N: usize>(cases: &[Scase<'_>; N], wait: Wait, order: Order) -> Option<Done> {
     let mut sudogs = [const { MaybeUninit::uninit() }; N];
     let (mut pollorder, mut lockorder) = ([0; N], [0; N]);
@@ -119,6 +120,7 @@ pub fn select_array<const N: usize>(cases: &[Scase<'_>; N], wait: Wait, order: O
 /// # Panics
 ///
 /// With more than 65,536 arms, as in Go.
+#[track_caller]
 pub fn select_slice(cases: &[Scase<'_>], wait: Wait, order: Order) -> Option<Done> {
     let n = cases.len();
     assert!(n <= 1 << 16, "select: too many cases (max 65536)");
@@ -129,6 +131,7 @@ pub fn select_slice(cases: &[Scase<'_>], wait: Wait, order: Order) -> Option<Don
 }
 
 /// The select itself.
+#[track_caller]
 fn selectgo(cases: &[Scase<'_>], room: Room<'_>, wait: Wait, order: Order) -> Option<Done> {
     let gp = getg();
     let Room { sudogs, pollorder, lockorder } = room;

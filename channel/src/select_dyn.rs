@@ -185,8 +185,12 @@ impl<'a> Select<'a> {
     /// select.recv(&ch);
     /// assert_eq!(select.select().received(), Some(1));
     /// ```
+    #[track_caller]
     pub fn select(&mut self) -> Selected {
-        self.run(Wait::Forever).unwrap_or_else(|| gort_scheduler::throw!("a select that waits came back"))
+        match self.run(Wait::Forever) {
+            Some(selected) => selected,
+            None => gort_scheduler::throw!("a select that waits came back"),
+        }
     }
 
     /// Does an arm that can go on at once, if there is one (a select with `default`).
@@ -201,6 +205,7 @@ impl<'a> Select<'a> {
     /// select.recv(&ch);
     /// assert!(select.try_select().is_none());
     /// ```
+    #[track_caller]
     pub fn try_select(&mut self) -> Option<Selected> {
         self.run(Wait::No)
     }
@@ -217,10 +222,12 @@ impl<'a> Select<'a> {
     /// select.recv(&ch);
     /// assert!(select.select_timeout(std::time::Duration::from_millis(1)).is_none());
     /// ```
+    #[track_caller]
     pub fn select_timeout(&mut self, d: Duration) -> Option<Selected> {
         self.run(Wait::at_most(d))
     }
 
+    #[track_caller]
     fn run(&mut self, wait: Wait) -> Option<Selected> {
         let done = {
             let cases: Vec<_> = self.arms.iter_mut().map(|arm| arm.scase()).collect();
@@ -256,7 +263,7 @@ impl<'a> Select<'a> {
     /// ```
     #[track_caller]
     pub fn unsent<T: 'static>(&mut self, index: usize) -> Option<T> {
-        let arm = &mut self.arms[index];
+        let Some(arm) = self.arms.get_mut(index) else { panic!("unsent: there is no arm {index}") };
         arm.carries().check::<T>("unsent");
         arm.take_unsent().and_then(|v| v.downcast::<T>().ok()).map(|v| *v)
     }

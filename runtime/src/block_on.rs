@@ -33,6 +33,7 @@ impl Wake for Signal {
 /// let five = gort::run(|| gort::block_on(async { 2 + 3 }));
 /// assert_eq!(five, 5);
 /// ```
+#[track_caller]
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     let signal = Arc::new(Signal(Gate::new(false)));
     let waker = Waker::from(signal.clone());

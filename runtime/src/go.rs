@@ -188,6 +188,7 @@ impl<T> JoinHandle<T> {
     /// let h = gort::go!(|| -> i32 { panic!("oh") });
     /// assert_eq!(h.join().unwrap_err().downcast_ref::<&str>(), Some(&"oh"));
     /// ```
+    #[track_caller]
     pub fn join(self) -> std::thread::Result<T> {
         self.0.join()
     }
@@ -227,6 +228,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
 /// ```
 /// gort::run(|| gort::yield_now());
 /// ```
+#[track_caller]
 pub fn yield_now() {
     proc::gosched();
 }
@@ -267,6 +269,7 @@ pub fn max_procs() -> usize {
 /// });
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[track_caller]
 pub fn set_max_procs(n: usize) -> usize {
     procresize::set_max_procs(sched_of(getg()), n)
 }

@@ -47,6 +47,7 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
 /// });
 /// ```
 #[must_use = "the thread is unlocked when the guard drops"]
+#[track_caller]
 pub fn lock_os_thread() -> OsThreadGuard {
     locked::lock_os_thread();
     OsThreadGuard { owner: getg().id(), own: PhantomData }

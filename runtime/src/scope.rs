@@ -37,6 +37,7 @@ impl Shared {
         self.left.update(|n| (*n == 0, false))
     }
 
+    #[track_caller]
     fn end(&self) {
         self.left.update(|n| {
             *n -= 1;
@@ -125,6 +126,7 @@ impl<T> Drop for Packet<T> {
 /// v.push(sum);
 /// assert_eq!(v, [1, 2, 3, 6]);
 /// ```
+#[track_caller]
 pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
@@ -151,6 +153,7 @@ impl Scope<'_, '_> {
     }
 
     /// Waits until all goroutines have ended. The result of the scope's body, or the panic with which the scope ends.
+    #[track_caller]
     pub(crate) fn end<T>(&self, result: std::thread::Result<T>) -> T {
         let me = getg();
         let refused = !pin::may_park(me) && !self.shared.is_empty();
@@ -233,6 +236,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// let n = gort::scope(|s| s.go(|| 7).join().unwrap());
     /// assert_eq!(n, 7);
     /// ```
+    #[track_caller]
     pub fn join(self) -> std::thread::Result<T> {
         self.goroutine.join()?;
         self.packet.take().expect("a goroutine that has ended has left its outcome")

@@ -126,6 +126,7 @@ impl<S> Gate<S> {
     }
 
     /// Waits until the gate is opened, unless `may_pass` says that there is no need.
+    #[track_caller]
     pub fn wait(&self, reason: WaitReason, may_pass: impl FnOnce(&S) -> bool) {
         self.lock.lock();
         // SAFETY: under the lock.

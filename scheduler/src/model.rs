@@ -167,6 +167,7 @@ pub mod proc {
         }
 
         /// Never called.
+        #[track_caller]
         pub fn refuse(_gp: &'static G) -> ! {
             unreachable!("no model pins a goroutine")
         }

@@ -163,11 +163,13 @@ impl Once {
     ///
     /// If the state is poisoned; not with `force`: then it waits on.
     #[inline]
+    #[track_caller]
     pub fn wait(&self, force: bool) -> Result<(), Poisoned> {
         if self.is_completed() { Ok(()) } else { self.wait_slow(force) }
     }
 
     #[cold]
+    #[track_caller]
     fn wait_slow(&self, force: bool) -> Result<(), Poisoned> {
         loop {
             self.state.wait(WaitReason::SyncOnceDo, |state| match state {

@@ -204,6 +204,7 @@ impl Context {
     /// let (ctx, _cancel) = context::with_timeout(&context::background(), std::time::Duration::from_millis(1));
     /// assert_eq!(ctx.wait(), ContextError::DeadlineExceeded);
     /// ```
+    #[track_caller]
     pub fn wait(&self) -> ContextError {
         loop {
             if let Some(err) = self.err() {

@@ -75,6 +75,7 @@ impl Barrier {
     /// });
     /// assert_eq!(leaders, 1);
     /// ```
+    #[track_caller]
     pub fn wait(&self) -> BarrierWaitResult {
         let me = getg();
         let come = self.state.update_counted(|round, gone| {

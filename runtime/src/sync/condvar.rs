@@ -92,6 +92,7 @@ impl Condvar {
     ///     CHANGED.wait(&mut ready);
     /// }
     /// ```
+    #[track_caller]
     pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
         self.wait_until_nanos(guard, Nanos::NEVER);
     }
@@ -109,6 +110,7 @@ impl Condvar {
     /// let mutex = Mutex::new(());
     /// assert!(Condvar::new().wait_until(&mut mutex.lock(), Instant::now()).timed_out());
     /// ```
+    #[track_caller]
     pub fn wait_until<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -130,6 +132,7 @@ impl Condvar {
     /// let mutex = Mutex::new(());
     /// assert!(Condvar::new().wait_for(&mut mutex.lock(), Duration::from_millis(1)).timed_out());
     /// ```
+    #[track_caller]
     pub fn wait_for<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitTimeoutResult {
         self.wait_until_nanos(guard, Nanos::now().after(timeout))
     }
@@ -148,6 +151,7 @@ impl Condvar {
     /// Condvar::new().wait_while(&mut queue, |queue| queue.is_empty());
     /// assert_eq!(queue.pop(), Some(1));
     /// ```
+    #[track_caller]
     pub fn wait_while<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -170,6 +174,7 @@ impl Condvar {
     /// assert!(never.wait_while_until(&mut mutex.lock(), |_| true, Instant::now()).timed_out());
     /// assert!(!never.wait_while_until(&mut mutex.lock(), |_| false, Instant::now()).timed_out());
     /// ```
+    #[track_caller]
     pub fn wait_while_until<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -193,6 +198,7 @@ impl Condvar {
     /// let waited = Condvar::new().wait_while_for(&mut mutex.lock(), |_| true, Duration::from_millis(1));
     /// assert!(waited.timed_out());
     /// ```
+    #[track_caller]
     pub fn wait_while_for<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -202,6 +208,7 @@ impl Condvar {
         self.wait_while_nanos(guard, &mut condition, Nanos::now().after(timeout))
     }
 
+    #[track_caller]
     fn wait_until_nanos<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -213,6 +220,7 @@ impl Condvar {
         WaitTimeoutResult(!self.0.wait_until(&mutex.0, deadline))
     }
 
+    #[track_caller]
     fn wait_while_nanos<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,

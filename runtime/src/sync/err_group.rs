@@ -188,6 +188,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// group.go(|| Err(5));
     /// assert_eq!((group.wait(), group.wait()), (Err(5), Ok(())));
     /// ```
+    #[track_caller]
     pub fn wait(&self) -> Result<(), E> {
         self.shared.running.wait();
         self.shared.group.outcome()
@@ -218,6 +219,7 @@ impl<E: Send> ErrGroup<E> {
     /// });
     /// assert_eq!(parsed.unwrap_err().to_string(), "invalid digit found in string");
     /// ```
+    #[track_caller]
     pub fn scope<'env, F, T>(f: F) -> Result<T, E>
     where
         E: 'env,
@@ -259,6 +261,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// });
     /// assert_eq!((searched, found.into_inner()), (Ok(()), Some(1)));
     /// ```
+    #[track_caller]
     pub fn scope_context<'env, F, T>(ctx: &Context, f: F) -> Result<T, E>
     where
         F: for<'scope> FnOnce(&'scope ErrScope<'scope, 'env, E>, &'scope Context) -> T,
@@ -269,6 +272,7 @@ impl<E: Send + 'static> ErrGroup<E> {
 }
 
 /// Runs the body of a scope with a group.
+#[track_caller]
 fn in_scope<'env, E, F, T>(ctx: Context, cancel: Option<Cancel<E>>, f: F) -> Result<T, E>
 where
     E: Send + 'env,
@@ -397,6 +401,7 @@ impl<E> Group<E> {
     }
 
     /// Waits until one more may run.
+    #[track_caller]
     fn permit(&self) -> Permit {
         let limit = self.state.lock().limit.clone();
         if let Some(limit) = &limit {
@@ -486,6 +491,7 @@ impl<E> Group<E> {
     }
 
     /// What there is to say when all have ended.
+    #[track_caller]
     fn outcome(&self) -> Result<(), E> {
         // If there was an error, it has cancelled.
         self.cancel(None);

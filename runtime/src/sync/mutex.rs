@@ -85,6 +85,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
     type GuardMarker = GuardNoSend;
 
     #[inline]
+    #[track_caller]
     fn lock(&self) {
         self.0.lock();
     }
@@ -119,11 +120,13 @@ unsafe impl RawMutexTimed for RawMutex {
     type Instant = Instant;
 
     #[inline]
+    #[track_caller]
     fn try_lock_for(&self, timeout: Duration) -> bool {
         self.0.try_lock() || self.0.lock_until(Nanos::now().after(timeout))
     }
 
     #[inline]
+    #[track_caller]
     fn try_lock_until(&self, timeout: Instant) -> bool {
         self.0.try_lock() || self.0.lock_until(nanos(timeout))
     }

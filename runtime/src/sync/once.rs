@@ -130,6 +130,7 @@ impl Once {
     /// gort::go!(|| ONCE.call_once_force(|_| ()));
     /// ONCE.wait_force();
     /// ```
+    #[track_caller]
     pub fn wait_force(&self) {
         let done = self.0.wait(true);
         debug_assert!(done.is_ok(), "whoever forces it is not refused");

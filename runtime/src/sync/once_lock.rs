@@ -76,6 +76,7 @@ impl<T> OnceLock<T> {
     /// gort::go!(|| CELL.set(7));
     /// assert_eq!(CELL.wait(), &7);
     /// ```
+    #[track_caller]
     pub fn wait(&self) -> &T {
         loop {
             if let Some(value) = self.value.get() {

@@ -96,6 +96,7 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
     type GuardMarker = GuardNoSend;
 
     #[inline]
+    #[track_caller]
     fn lock_shared(&self) {
         self.0.rlock();
     }
@@ -111,6 +112,7 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
     }
 
     #[inline]
+    #[track_caller]
     fn lock_exclusive(&self) {
         self.0.lock();
     }
@@ -150,21 +152,25 @@ unsafe impl RawRwLockTimed for RawRwLock {
     type Instant = Instant;
 
     #[inline]
+    #[track_caller]
     fn try_lock_shared_for(&self, timeout: Duration) -> bool {
         self.0.try_rlock() || self.0.rlock_until(Nanos::now().after(timeout))
     }
 
     #[inline]
+    #[track_caller]
     fn try_lock_shared_until(&self, timeout: Instant) -> bool {
         self.0.try_rlock() || self.0.rlock_until(nanos(timeout))
     }
 
     #[inline]
+    #[track_caller]
     fn try_lock_exclusive_for(&self, timeout: Duration) -> bool {
         self.0.try_lock() || self.0.lock_until(Nanos::now().after(timeout))
     }
 
     #[inline]
+    #[track_caller]
     fn try_lock_exclusive_until(&self, timeout: Instant) -> bool {
         self.0.try_lock() || self.0.lock_until(nanos(timeout))
     }

@@ -65,6 +65,7 @@ impl Semaphore {
     /// assert!(!sem.try_acquire(1));
     /// ```
     #[inline]
+    #[track_caller]
     pub fn acquire(&self, k: usize) {
         self.raw.acquire_until(k, Nanos::NEVER);
     }
@@ -89,6 +90,7 @@ impl Semaphore {
     /// assert!(sem.acquire_timeout(1, Duration::ZERO));
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn acquire_timeout(&self, k: usize, d: Duration) -> bool {
         self.raw.take(k) || self.raw.acquire_until(k, Nanos::now().after(d))
     }
@@ -107,6 +109,7 @@ impl Semaphore {
     /// cancel();
     /// assert_eq!(sem.acquire_context(1, &ctx), Err(ContextError::Canceled));
     /// ```
+    #[track_caller]
     pub fn acquire_context(&self, k: usize, ctx: &Context) -> Result<(), ContextError> {
         ctx.check()?;
         if self.raw.take(k) {
@@ -136,6 +139,7 @@ impl Semaphore {
     /// }
     /// assert!(sem.try_acquire(1));
     /// ```
+    #[track_caller]
     pub fn acquire_guard(&self, k: usize) -> SemaphoreGuard<'_> {
         self.acquire(k);
         SemaphoreGuard { of: self, permits: k }

@@ -13,6 +13,7 @@ use std::time::Duration;
 /// gort::time::sleep(Duration::from_millis(2));
 /// assert!(start.elapsed() >= Duration::from_millis(2));
 /// ```
+#[track_caller]
 pub fn sleep(d: Duration) {
     if !d.is_zero() {
         sleep_until(Nanos::now().after(d));

@@ -52,6 +52,7 @@ impl Drop for Stops {
 /// assert_eq!(timeout(Duration::from_secs(1), ready(5)), Ok(5));
 /// assert!(timeout(Duration::from_millis(1), pending::<()>()).is_err());
 /// ```
+#[track_caller]
 pub fn timeout<F: IntoFuture>(d: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future.into_future());
     let over = Arc::new(AtomicBool::new(false));

@@ -35,6 +35,7 @@ use std::ptr;
 /// # Panics
 ///
 /// When it nests 255 deep.
+#[track_caller]
 pub fn lock_os_thread() {
     let gp = getg();
     if !gp.is_thread() {
@@ -51,6 +52,7 @@ pub fn unlock_os_thread() {
     }
 }
 
+#[track_caller]
 fn lock(gp: &'static G, n: u8) {
     gp.locks.set(n);
     gp.wired.set(true);

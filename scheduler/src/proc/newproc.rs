@@ -558,6 +558,7 @@ impl<T> Goroutine<T> {
     /// # Errors
     ///
     /// The payload of the goroutine's panic; a message, if its runtime was shut down before it ended.
+    #[track_caller]
     pub fn join(self) -> Outcome<T> {
         self.wait(WaitReason::Join)
     }
@@ -567,10 +568,12 @@ impl<T> Goroutine<T> {
     /// # Errors
     ///
     /// As [`Goroutine::join`]; or [`Deadlocked`].
+    #[track_caller]
     pub fn join_main(self) -> Outcome<T> {
         self.wait(WaitReason::Run)
     }
 
+    #[track_caller]
     fn wait(self, reason: WaitReason) -> Outcome<T> {
         let this = ManuallyDrop::new(self);
         let gp = this.gp;

@@ -115,6 +115,7 @@ pub unsafe fn goready_by(me: Option<&'static G>, gp: &'static G) {
 }
 
 /// Gives way: the caller goes to the tail of its P's queue (Go's `Gosched`; see the README, "Differs from Go").
+#[track_caller]
 pub fn gosched() {
     let gp = getg();
     if gp.is_thread() {

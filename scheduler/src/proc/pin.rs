@@ -15,6 +15,7 @@ use std::panic::Location;
 /// # Panics
 ///
 /// When it nests 255 deep.
+#[track_caller]
 pub fn pin(at: &'static Location<'static>) {
     let gp = getg();
     if !gp.is_thread() {
@@ -49,6 +50,7 @@ pub fn may_park(gp: &'static G) -> bool {
 /// Always.
 #[cold]
 #[inline(never)]
+#[track_caller]
 pub fn refuse(gp: &'static G) -> ! {
     match gp.pinned_at() {
         Some(at) => panic!("goroutine {} would park while a NoSuspendGuard lives, taken at {at}", gp.id()),

@@ -26,6 +26,7 @@ const NAP: Duration = Duration::from_micros(50);
 /// # Panics
 ///
 /// When `n` is above [`MAX_PROCS`], and where the caller must not be suspended.
+#[track_caller]
 pub fn set_max_procs(sched: &'static Sched, n: usize) -> usize {
     assert!(n <= MAX_PROCS, "max_procs of {n} is outside 1..={MAX_PROCS}");
     if n == 0 {

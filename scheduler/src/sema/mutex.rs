@@ -162,6 +162,7 @@ impl Mutex {
     ///
     /// If it would have to wait and must not be suspended (`proc::pin`).
     #[inline]
+    #[track_caller]
     pub fn lock(&self) {
         if !self.try_lock() {
             self.lock_slow(Nanos::NEVER, WaitReason::SyncMutexLock);
@@ -202,12 +203,14 @@ impl Mutex {
     ///
     /// As for [`Mutex::lock`].
     #[inline]
+    #[track_caller]
     pub fn lock_until(&self, deadline: Nanos) -> bool {
         self.try_lock() || self.lock_slow(deadline, WaitReason::SyncMutexLock)
     }
 
     /// The same for a lock that is a part of another one.
     #[inline]
+    #[track_caller]
     pub(super) fn lock_for(&self, deadline: Nanos, reason: WaitReason) -> bool {
         self.try_lock() || self.lock_slow(deadline, reason)
     }
@@ -251,6 +254,7 @@ impl Mutex {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn lock_slow(&self, deadline: Nanos, reason: WaitReason) -> bool {
         let gp = getg();
         // Asked first: who spins owes a look at the lock.

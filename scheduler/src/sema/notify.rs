@@ -84,6 +84,7 @@ impl NotifyList {
     /// # Panics
     ///
     /// If the caller must not be suspended (`proc::pin`); it still has the mutex then.
+    #[track_caller]
     pub fn wait_until(&self, mutex: &Mutex, deadline: Nanos) -> bool {
         debug_assert!(mutex.is_locked(), "a wait without the mutex");
         let gp = getg();

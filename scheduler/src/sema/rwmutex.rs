@@ -137,6 +137,7 @@ impl RWMutex {
     ///
     /// If it would have to wait and must not be suspended (`proc::pin`).
     #[inline]
+    #[track_caller]
     pub fn rlock(&self) {
         self.rlock_until(Nanos::NEVER);
     }
@@ -147,6 +148,7 @@ impl RWMutex {
     ///
     /// As for [`RWMutex::rlock`].
     #[inline]
+    #[track_caller]
     pub fn rlock_until(&self, deadline: Nanos) -> bool {
         // ORDERING: Acquire, pairs with the Release in `admit`.
         self.word.fetch_add(READER, Ordering::Acquire) & WRITER == 0 || self.rlock_slow(deadline)
@@ -173,6 +175,7 @@ impl RWMutex {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn rlock_slow(&self, deadline: Nanos) -> bool {
         // It only looked.
         self.runlock();
@@ -266,6 +269,7 @@ impl RWMutex {
     ///
     /// As for [`RWMutex::rlock`].
     #[inline]
+    #[track_caller]
     pub fn lock(&self) {
         self.lock_until(Nanos::NEVER);
     }
@@ -276,6 +280,7 @@ impl RWMutex {
     ///
     /// As for [`RWMutex::rlock`].
     #[inline]
+    #[track_caller]
     pub fn lock_until(&self, deadline: Nanos) -> bool {
         if !self.w.lock_for(deadline, WaitReason::SyncRWMutexLock) {
             return false;
@@ -305,6 +310,7 @@ impl RWMutex {
     /// The caller has `w`, and WRITER is set; readers have it still.
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn lock_slow(&self, deadline: Nanos) -> bool {
         let gp = getg();
         let may_park = pin::may_park(gp);

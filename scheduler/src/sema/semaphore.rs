@@ -205,6 +205,7 @@ impl Semaphore {
     ///
     /// If it would have to wait and must not be suspended (`proc::pin`).
     #[inline]
+    #[track_caller]
     pub fn acquire_until(&self, k: usize, deadline: Nanos) -> bool {
         self.take(k) || self.acquire_slow(k, deadline, None)
     }
@@ -214,6 +215,7 @@ impl Semaphore {
     /// # Panics
     ///
     /// As for [`Semaphore::acquire_until`].
+    #[track_caller]
     pub fn acquire_or(&self, k: usize, cancel: &Cancel) -> bool {
         self.take(k) || self.acquire_slow(k, Nanos::NEVER, Some(cancel))
     }
@@ -232,6 +234,7 @@ impl Semaphore {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn acquire_slow(&self, k: usize, deadline: Nanos, cancel: Option<&Cancel>) -> bool {
         let gp = getg();
         let may_park = pin::may_park(gp);

@@ -73,6 +73,7 @@ unsafe fn timed_commit(gp: &'static G, park: *mut ()) -> bool {
 }
 
 /// Sleeps until the deadline (Go's `time.Sleep`): parks the goroutine, or blocks the plain thread.
+#[track_caller]
 pub fn sleep_until(deadline: Nanos) {
     let gp = getg();
     if !pin::may_park(gp) {
