@@ -26,6 +26,10 @@ mod sealed {
 }
 
 /// What may stand in `recv(..)`: [`Chan`], [`Receiver`], and references to them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in `recv(..)`",
+    label = "expected a `Chan` or a `Receiver` of this library, or a reference to one"
+)]
 pub trait RecvOperand: sealed::Sealed {
     /// What is received.
     type Item;
@@ -39,6 +43,10 @@ pub trait RecvOperand: sealed::Sealed {
 }
 
 /// What may stand in `send(.., value)`: [`Chan`], [`Sender`], and references to them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in `send(.., value)`",
+    label = "expected a `Chan` or a `Sender` of this library, or a reference to one"
+)]
 pub trait SendOperand: sealed::Sealed {
     /// What is sent.
     type Item;
@@ -56,6 +64,7 @@ pub trait SendOperand: sealed::Sealed {
 
 macro_rules! recv_operand {
     ($name:ident) => {
+        #[diagnostic::do_not_recommend]
         impl<T> RecvOperand for $name<T> {
             type Item = T;
             #[inline]
@@ -82,6 +91,7 @@ macro_rules! recv_operand {
 recv_operand!(Chan);
 recv_operand!(Receiver);
 
+#[diagnostic::do_not_recommend]
 impl<R: RecvOperand + ?Sized> RecvOperand for &R {
     type Item = R::Item;
     #[inline]
@@ -101,6 +111,7 @@ impl<R: RecvOperand + ?Sized> RecvOperand for &R {
 
 macro_rules! send_operand {
     ($name:ident, $panics:literal) => {
+        #[diagnostic::do_not_recommend]
         impl<T> SendOperand for $name<T> {
             type Item = T;
             const PANICS: bool = $panics;
@@ -128,6 +139,7 @@ macro_rules! send_operand {
 send_operand!(Chan, true);
 send_operand!(Sender, false);
 
+#[diagnostic::do_not_recommend]
 impl<S: SendOperand + ?Sized> SendOperand for &S {
     type Item = S::Item;
     const PANICS: bool = S::PANICS;

@@ -118,7 +118,7 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
         Err((sent, v))
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub fn recv(&self, wait: Wait) -> Result<T, Received> {
         let mut place = MaybeUninit::<T>::uninit();
@@ -135,10 +135,7 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
             // SAFETY: the place holds a value, which is ours.
             return Ok(unsafe { place.assume_init() });
         }
-        if received == Received::Refused {
-            refused(());
-        }
-        Err(received)
+        Err(not_received(received))
     }
 
     pub fn try_send(&self, v: T) -> Result<(), TrySendError<T>> {
@@ -328,6 +325,18 @@ impl<T, const ROLE: u64> Hash for Counted<T, ROLE> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.addr().hash(state);
     }
+}
+
+/// Why there is no value, unless the receive would have to wait and must not. Apart from [`Counted::recv`], so that the way to
+/// the panic does not keep that from being inlined.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn not_received(why: Received) -> Received {
+    if why == Received::Refused {
+        refused(());
+    }
+    why
 }
 
 /// A send would have to wait, and must not: the value goes with the panic.

@@ -41,37 +41,54 @@ macro_rules! go {
     // Options: gathered in a builder.
     (name = $($rest:tt)+) => { $crate::__go!(@options ($crate::Builder::new()) name = $($rest)+) };
     (stack_size = $($rest:tt)+) => { $crate::__go!(@options ($crate::Builder::new()) stack_size = $($rest)+) };
+    ($option:ident = $($rest:tt)+) => { $crate::__go!(@no_option $option) };
     () => { compile_error!("go! wants a closure, a call or a block") };
-    ($($body:tt)+) => { $crate::__go!(@form ($crate::go) $($body)+) };
+    ($($body:tt)+) => { $crate::__go!(@form ($crate::go) [$($body)+] $($body)+) };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __go {
     // -- Options --
+    (@options ($builder:expr) name = $value:expr $(,)?) => {
+        compile_error!("go! wants a closure, a call or a block after its options")
+    };
+    (@options ($builder:expr) stack_size = $value:expr $(,)?) => {
+        compile_error!("go! wants a closure, a call or a block after its options")
+    };
     (@options ($builder:expr) name = $value:expr, $($rest:tt)+) => {
         $crate::__go!(@options ($builder.name($value)) $($rest)+)
     };
     (@options ($builder:expr) stack_size = $value:expr, $($rest:tt)+) => {
         $crate::__go!(@options ($builder.stack_size($value)) $($rest)+)
     };
-    (@options ($builder:expr) name = $value:expr) => {
-        compile_error!("go! wants a closure, a call or a block after its options")
-    };
-    (@options ($builder:expr) stack_size = $value:expr) => {
-        compile_error!("go! wants a closure, a call or a block after its options")
-    };
+    (@options ($builder:expr) $option:ident = $($rest:tt)+) => { $crate::__go!(@no_option $option) };
     (@options ($builder:expr) $($body:tt)+) => {{
         let builder = $builder;
-        $crate::__go!(@form ($crate::__go_built; builder) $($body)+)
+        $crate::__go!(@form ($crate::__go_built; builder) [$($body)+] $($body)+)
     }};
+    (@no_option $option:ident) => {
+        compile_error!(concat!("go! has no option `", stringify!($option), "`: there are `name` and `stack_size`"))
+    };
+    (@options_last) => {
+        compile_error!("the options of go! come first: `go!(name = \"worker\", move || ...)`")
+    };
+    (@statements) => {
+        compile_error!("go! takes several statements as a block: `go!({ ... })`")
+    };
 
-    // -- Forms --
-    (@form $how:tt move $($closure:tt)+) => { $crate::__go!(@start $how (move $($closure)+)) };
-    (@form $how:tt | $($closure:tt)+) => { $crate::__go!(@start $how (| $($closure)+)) };
-    (@form $how:tt || $($closure:tt)+) => { $crate::__go!(@start $how (|| $($closure)+)) };
-    (@form $how:tt { $($block:tt)* }) => { $crate::__go!(@start $how (move || { $($block)* })) };
-    (@form $how:tt $($call:tt)+) => { $crate::__go!(@call $how [] $($call)+) };
+    // -- Forms: [the whole, whose tokens are the caller's own, as the compiler's messages need them] and its beginning --
+    (@form $how:tt $all:tt move $($closure:tt)+) => { $crate::__go!(@closure $how $all) };
+    (@form $how:tt $all:tt | $($closure:tt)+) => { $crate::__go!(@closure $how $all) };
+    (@form $how:tt $all:tt || $($closure:tt)+) => { $crate::__go!(@closure $how $all) };
+    (@form $how:tt $all:tt { $($block:tt)* } $(,)?) => { $crate::__go!(@start $how (move || { $($block)* })) };
+    (@form $how:tt $all:tt { $($block:tt)* }, $option:ident = $($rest:tt)+) => { $crate::__go!(@options_last) };
+    (@form $how:tt $all:tt let $($rest:tt)+) => { $crate::__go!(@statements) };
+    (@form $how:tt $all:tt $($call:tt)+) => { $crate::__go!(@call $how [] $($call)+) };
+
+    (@closure $how:tt [$closure:expr $(,)?]) => { $crate::__go!(@start $how ($closure)) };
+    (@closure $how:tt [$closure:expr, $option:ident = $($rest:tt)+]) => { $crate::__go!(@options_last) };
+    (@closure $how:tt [$closure:expr; $($rest:tt)*]) => { $crate::__go!(@statements) };
 
     // -- Calls: [what stands before], looked through token by token for the end --
     (@call $how:tt [$($receiver:tt)+] . $method:ident ( $($args:tt)* )) => {{
@@ -86,6 +103,12 @@ macro_rules! __go {
         let function = $($function)+;
         $crate::__go!(@args $how [function] [] $($args)*)
     }};
+    // What is no call.
+    (@call $how:tt [$($before:tt)+] , $option:ident = $($rest:tt)+) => { $crate::__go!(@options_last) };
+    (@call $how:tt [$($before:tt)+] ; $($rest:tt)*) => { $crate::__go!(@statements) };
+    (@call $how:tt [$($before:tt)+] ! $arguments:tt) => {
+        compile_error!("go! cannot evaluate the arguments of a macro: write `go!({ ... })`, or a closure")
+    };
     (@call $how:tt [$($before:tt)*] $next:tt $($rest:tt)*) => {
         $crate::__go!(@call $how [$($before)* $next] $($rest)*)
     };

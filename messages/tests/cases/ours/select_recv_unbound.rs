@@ -1,0 +1,7 @@
+use gort::{chan, select};
+
+fn main() {
+    let c = chan::<i32>(1);
+    select! { recv(c) => {} }
+    select! { recv(c) -> v, default => {} }
+}

@@ -1,0 +1,4 @@
+fn main() {
+    let h = gort::scope(|s| s.go(|| 1));
+    h.join().unwrap();
+}

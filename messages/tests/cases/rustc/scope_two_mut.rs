@@ -1,0 +1,7 @@
+fn main() {
+    let mut n = 1;
+    gort::scope(|s| {
+        s.go(|| n += 1);
+        s.go(|| n += 1);
+    });
+}
