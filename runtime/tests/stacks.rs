@@ -66,6 +66,11 @@ fn by_an_overflow(ended: Ended) {
     let size = number_after(origin, "a stack of ");
     assert!((stack..=2 * stack + (128 << 10)).contains(&size), "{origin}, but {it}");
 
+    // The functions on top of its stack, the test's among them.
+    let (_, functions) =
+        ended.text.split_once("\nIts topmost functions:\n").unwrap_or_else(|| panic!("{}", ended.excerpt()));
+    assert!(functions.contains("stacks::") || functions.contains("dig_here"), "{}", ended.excerpt());
+
     let remedy = ended.line("GORT_STACK_SIZE=");
     let more = number_after(remedy, "go!(stack_size = ");
     assert!(more > size && more == number_after(remedy, "GORT_STACK_SIZE="), "{remedy}, but {origin}");
@@ -99,6 +104,69 @@ fn an_overflow_by_recursion_is_reported() {
         });
         let _ = h.join();
     });
+}
+
+/// With what a reader needs to see which recursion it was: the function once, however deep, and who called it.
+#[test]
+fn an_overflow_names_the_functions_on_top_of_the_stack() {
+    #[inline(never)]
+    fn digs(n: usize) -> usize {
+        black_box(black_box(n) + if n == 0 { 0 } else { digs(n - 1) })
+    }
+    #[inline(never)]
+    fn even(n: usize) -> usize {
+        black_box(black_box(n) + if n == 0 { 0 } else { odd(n - 1) })
+    }
+    #[inline(never)]
+    fn odd(n: usize) -> usize {
+        black_box(black_box(n) + if n == 0 { 0 } else { even(n - 1) })
+    }
+    #[inline(never)]
+    fn the_one_that_digs(f: fn(usize) -> usize) {
+        assert!(black_box(f(usize::MAX)) > 0);
+    }
+    let test = "an_overflow_names_the_functions_on_top_of_the_stack";
+    for which in ["one", "two", "in the heap"] {
+        let ended = in_child(test, &[("GORT_TEST_WHICH", which)], || {
+            let f: fn(usize) -> usize = match &*var("GORT_TEST_WHICH") {
+                "one" => digs,
+                "two" => even,
+                // The lock of the heap may be held then.
+                _ => {
+                    #[inline(never)]
+                    fn allocates(n: usize) -> usize {
+                        if n == 0 {
+                            return 0;
+                        }
+                        let values = black_box(vec![n; 3]);
+                        black_box(values[0] + allocates(n - 1))
+                    }
+                    allocates
+                }
+            };
+            gort::run(|| the_one_that_digs(f));
+        });
+        let ended = ended.by_signal(libc::SIGABRT).says(1, "fatal error: stack overflow\n");
+        let (_, functions) =
+            ended.text.split_once("\nIts topmost functions:\n").unwrap_or_else(|| panic!("{}", ended.text));
+        let lines: Vec<_> = functions.lines().collect();
+        match which {
+            "one" => {
+                let digs = lines.iter().position(|l| l.contains("::digs") && l.ends_with(" times)"));
+                let digs = digs.unwrap_or_else(|| panic!("{}", ended.text));
+                assert!(
+                    digs <= 2 && lines[digs + 1..].iter().any(|l| l.contains("the_one_that_digs")),
+                    "{}",
+                    ended.text
+                );
+            }
+            "two" => {
+                assert!(functions.contains("::even\n") && functions.contains("::odd\n"), "{}", ended.text);
+                assert!(lines.len() < 24 && lines.contains(&"\t..."), "{}", ended.text);
+            }
+            _ => assert!(functions.contains("::allocates"), "{}", ended.text),
+        }
+    }
 }
 
 #[test]

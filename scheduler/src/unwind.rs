@@ -17,9 +17,10 @@ use crate::stack::arena::{locate, stack_end};
 use crate::stack::class::GUARD;
 use crate::stack::coro::{HEAD, Mark};
 use crate::stack::record::{Record, WORDS};
+pub(crate) use framehop::MustNotAllocateDuringUnwind;
 use framehop::{
-    CacheNative, ExplicitModuleSectionInfo, FrameAddress, Module, UnwindRegsNative, Unwinder as _,
-    UnwinderNative,
+    AllocationPolicy, CacheNative, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Module,
+    UnwindRegsNative, Unwinder as _, UnwinderNative,
 };
 use std::ops::Range;
 use std::ptr;
@@ -31,6 +32,17 @@ pub(crate) const MAX_FRAMES: usize = 100;
 /// Bytes at the end of a stack in which only its root has its frame. What corosensei's has beyond it is the M's, and how to get
 /// there takes an expression that is evaluated anew each time.
 const ROOT: usize = 64;
+
+/// Registers of code that a signal has interrupted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupted {
+    pub pc: usize,
+    pub sp: usize,
+    pub fp: usize,
+    /// Where the function returns to, as long as it has not saved that.
+    #[cfg(target_arch = "aarch64")]
+    pub lr: usize,
+}
 
 /// The bytes of a loaded module.
 type Bytes = &'static [u8];
@@ -98,29 +110,60 @@ fn read_word(within: &Range<usize>, at: usize) -> Option<usize> {
     Some(unsafe { ptr::with_exposed_provenance::<usize>(at).read_volatile() })
 }
 
-/// What is needed to walk stacks.
-pub(crate) struct Unwinder {
-    native: UnwinderNative<Bytes, framehop::MayAllocateDuringUnwind>,
-    cache: Box<CacheNative<framehop::MayAllocateDuringUnwind>>,
+/// What is needed to walk stacks. With [`MustNotAllocateDuringUnwind`] a walk is allowed in a signal handler.
+pub(crate) struct Unwinder<P: AllocationPolicy = MayAllocateDuringUnwind> {
+    native: UnwinderNative<Bytes, P>,
+    cache: Box<CacheNative<P>>,
 }
 
-impl Unwinder {
+impl<P: AllocationPolicy> Unwinder<P> {
     /// With the modules that are loaded now.
-    pub(crate) fn new() -> Unwinder {
+    pub(crate) fn new() -> Unwinder<P> {
         let mut native = UnwinderNative::new();
         modules().into_iter().for_each(|module| native.add_module(module));
-        Unwinder { native, cache: Box::new(CacheNative::new()) }
+        Unwinder { native, cache: Box::new(CacheNative::new_in()) }
     }
 
     /// Puts the program counters of a stack into `pcs`: first the record's, then the return addresses, up to
     /// [`MAX_FRAMES`].
     pub(crate) fn walk(&mut self, record: &Record, stack: &Range<usize>, pcs: &mut Vec<usize>) {
+        let regs = self.registers(record);
+        self.frames(record.pc, regs, stack, |pc| {
+            pcs.push(pc);
+            pcs.len() < MAX_FRAMES
+        });
+    }
+
+    /// Calls `each` with the program counters of a stack of which a signal has interrupted the topmost function, as long as it
+    /// says that it wants more. `stack` is the part that may be read.
+    pub(crate) fn walk_interrupted(
+        &mut self,
+        at: &Interrupted,
+        stack: &Range<usize>,
+        each: impl FnMut(usize) -> bool,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        let regs = UnwindRegsNative::new(at.pc as u64, at.sp as u64, at.fp as u64);
+        #[cfg(target_arch = "aarch64")]
+        let regs = {
+            let highest = self.native.max_known_code_address();
+            let mask = framehop::aarch64::PtrAuthMask::from_max_known_address(highest);
+            UnwindRegsNative::new_with_ptr_auth_mask(mask, at.lr as u64, at.sp as u64, at.fp as u64)
+        };
+        self.frames(at.pc, regs, stack, each);
+    }
+
+    fn frames(
+        &mut self,
+        pc: usize,
+        mut regs: UnwindRegsNative,
+        stack: &Range<usize>,
+        mut each: impl FnMut(usize) -> bool,
+    ) {
         let mut read = |at: u64| read_word(stack, at as usize).map(|word| word as u64).ok_or(());
-        let mut regs = self.registers(record);
-        let mut frame = FrameAddress::from_instruction_pointer(record.pc as u64);
+        let mut frame = FrameAddress::from_instruction_pointer(pc as u64);
         loop {
-            pcs.push(frame.address() as usize);
-            if pcs.len() == MAX_FRAMES || regs.sp() as usize + ROOT >= stack.end {
+            if !each(frame.address() as usize) || regs.sp() as usize + ROOT >= stack.end {
                 return;
             }
             let Ok(Some(back)) = self.native.unwind_frame(frame, &mut regs, &mut self.cache, &mut read)

@@ -12,7 +12,7 @@
 //! - [`switch`] goes from one stack to another; [`coro`] runs goroutines on one, and holds the [`coro::StackHead`] at
 //!   its end.
 //! - [`record`]: what a goroutine that leaves its stack leaves there of its registers.
-//! - [`overflow`] reports a goroutine that has run into its guard.
+//! - [`overflow`] reports a goroutine that has run into its guard; [`names`] names the functions that it was in.
 //! - [`pool`] keeps free stacks; [`scavenge`] gives back the memory of those that nobody needs.
 //!
 //! A free slot becomes a [`Stack`] when its context is put in, which runs one goroutine after another. A `Stack` handle
@@ -23,6 +23,7 @@ pub mod arena;
 pub mod class;
 pub mod coro;
 pub mod mapping;
+mod names;
 pub mod overflow;
 pub mod pool;
 pub mod record;

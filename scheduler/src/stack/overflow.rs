@@ -9,22 +9,33 @@
 //!    the handler that was there before, `std`'s as a rule.
 //!
 //! The handler takes no lock, allocates nothing, and reads no thread-local: a slot is found by arithmetic, and what is
-//! printed is read from memory that is never freed.
+//! printed is read from memory that is never freed. Then it walks the stack, from the registers that the signal has interrupted,
+//! and names the topmost functions; what it needs for that was made before, with the modules that were loaded then. Should the walk go
+//! wrong, what matters has been said.
 
 use super::arena;
 use super::class::{GUARD, MAX_STACK, usable};
-use super::coro::StackHead;
-use super::mapping;
+use super::coro::{HEAD, StackHead};
+use super::{mapping, names};
 use crate::g::G;
 use crate::throw::Stderr;
+use crate::unwind::{Interrupted, MustNotAllocateDuringUnwind, Unwinder};
+use parking_lot::Mutex;
 use std::cell::UnsafeCell;
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
-use std::sync::Once;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Once, OnceLock};
 
-/// Room for the handler, and for whatever it passes a signal on to.
-const ALT_STACK: usize = 64 << 10;
+/// Room for the handler, which makes names readable that may be long, and for whatever it passes a signal on to. Only touched pages
+/// cost memory.
+const ALT_STACK: usize = 256 << 10;
+/// Functions that are named, and frames that are looked at for them: one that calls itself is named once.
+const NAMED: usize = 16;
+const FRAMES: usize = 100_000;
+/// Names that are looked up, each of which takes a millisecond or more.
+const LOOKUPS: usize = 64;
 
 /// The signals, and who had them before us. Written before our handler is there, constant from then on.
 struct Old([UnsafeCell<MaybeUninit<libc::sigaction>>; 2]);
@@ -69,7 +80,19 @@ fn unblock() {
     }
 }
 
+/// What a walk needs.
+struct Walker {
+    unwinder: Unwinder<MustNotAllocateDuringUnwind>,
+    modules: Vec<names::Module>,
+}
+
+// SAFETY: the tables that it points to are those of loaded modules, the same for all threads.
+unsafe impl Send for Walker {}
+
+static WALKER: OnceLock<Mutex<Walker>> = OnceLock::new();
+
 fn install() {
+    WALKER.get_or_init(|| Mutex::new(Walker { unwinder: Unwinder::new(), modules: names::modules() }));
     for (signal, old) in SIGNALS.into_iter().zip(&OLD.0) {
         // SAFETY: the handler does only what is allowed in one; nobody reads `old` before it is there.
         unsafe {
@@ -84,38 +107,46 @@ fn install() {
 
 unsafe extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel's arguments; a positive code is a fault, and has an address.
-    let (fault, addr, sp) =
-        unsafe { ((*info).si_code > 0, (*info).si_addr() as usize, stack_pointer(context)) };
+    let (fault, addr, at) =
+        unsafe { ((*info).si_code > 0, (*info).si_addr() as usize, interrupted(context)) };
     if fault
         && let Some((class, slot)) = arena::locate(addr)
         && addr < slot.start + GUARD
-        && slot.contains(&sp)
+        && slot.contains(&at.sp)
         && let Some(end) = arena::stack_end(slot.start)
         // SAFETY: somebody runs on the stack, so its head is there.
         && let Some(gp) = unsafe { StackHead::g_at(end) }
     {
-        overflown(gp, class);
+        overflown(gp, class, &at, &(slot.start + GUARD..end - HEAD));
     }
     // SAFETY: the kernel's arguments.
     unsafe { pass_on(signal, info, context) };
 }
 
-/// The stack pointer of the code that was interrupted.
+/// The registers of the code that was interrupted.
 ///
 /// # Safety
 ///
 /// `context` is what the kernel gave to a signal handler.
-unsafe fn stack_pointer(context: *mut libc::c_void) -> usize {
+unsafe fn interrupted(context: *mut libc::c_void) -> Interrupted {
     // SAFETY: the caller's promise.
     let machine = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
     #[cfg(target_arch = "x86_64")]
-    return machine.gregs[libc::REG_RSP as usize] as usize;
+    return {
+        let register = |n: libc::c_int| machine.gregs[n as usize] as usize;
+        Interrupted { pc: register(libc::REG_RIP), sp: register(libc::REG_RSP), fp: register(libc::REG_RBP) }
+    };
     #[cfg(target_arch = "aarch64")]
-    return machine.sp as usize;
+    return Interrupted {
+        pc: machine.pc as usize,
+        sp: machine.sp as usize,
+        fp: machine.regs[29] as usize,
+        lr: machine.regs[30] as usize,
+    };
 }
 
 /// Says who it was, and aborts. The first one speaks, should there be several.
-fn overflown(gp: &'static G, class: u8) -> ! {
+fn overflown(gp: &'static G, class: u8, at: &Interrupted, stack: &Range<usize>) -> ! {
     static FIRST: AtomicBool = AtomicBool::new(true);
     while !FIRST.swap(false, Ordering::Relaxed) {
         // SAFETY: sleeps.
@@ -124,7 +155,52 @@ fn overflown(gp: &'static G, class: u8) -> ! {
     let mut text = Text::default();
     let _ = message(&mut text, gp, class);
     let _ = Stderr.write_str(text.as_str());
+    frames(at, stack);
+    let _ = Stderr.write_str("\nfatal error: stack overflow\n");
     std::process::abort()
+}
+
+/// Writes the topmost functions of the stack.
+fn frames(at: &Interrupted, stack: &Range<usize>) {
+    let Some(mut walker) = WALKER.get().and_then(Mutex::try_lock) else { return };
+    let Walker { unwinder, modules } = &mut *walker;
+    let _ = Stderr.write_str("\nIts topmost functions:\n");
+    let say = |line: &Text, times: usize| {
+        let mut out = Text::default();
+        let _ = match times {
+            1 => writeln!(out, "\t{}", line.as_str()),
+            _ => writeln!(out, "\t{} ({times} times)", line.as_str()),
+        };
+        let _ = Stderr.write_str(out.as_str());
+    };
+    let (mut line, mut times, mut named, mut frames, mut lookups) = (Text::default(), 0, 0, 0, 0);
+    // Places in the function that `line` names.
+    let (mut known, mut next) = ([0; 4], 0);
+    unwinder.walk_interrupted(at, stack, |pc| {
+        frames += 1;
+        if !known.contains(&pc) {
+            lookups += 1;
+            let mut name = Text::default();
+            let _ = names::write(modules, pc, &mut name);
+            if name.as_str() != line.as_str() {
+                if times > 0 {
+                    say(&line, times);
+                    named += 1;
+                }
+                (line, times, known) = (name, 0, [0; 4]);
+            }
+            known[next % known.len()] = pc;
+            next += 1;
+        }
+        times += 1;
+        named < NAMED && frames < FRAMES && lookups < LOOKUPS
+    });
+    if named < NAMED && times > 0 {
+        say(&line, times);
+    }
+    if named == NAMED || frames == FRAMES || lookups == LOOKUPS {
+        let _ = Stderr.write_str("\t...\n");
+    }
 }
 
 fn message(text: &mut Text, gp: &'static G, class: u8) -> fmt::Result {
@@ -142,7 +218,7 @@ fn message(text: &mut Text, gp: &'static G, class: u8) -> fmt::Result {
              Runtime::builder().stack_size({more})."
         )?;
     }
-    writeln!(text, "\nfatal error: stack overflow")
+    Ok(())
 }
 
 /// A message in a place of fixed size; what does not fit is left out.
