@@ -28,7 +28,8 @@ pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
 /// `runtime.LockOSThread`). Nests: it ends with the last guard. On a plain thread it says nothing new.
 ///
 /// For code that counts on its thread: C libraries with thread-local state, thread priorities, namespaces. A goroutine
-/// that ends while it holds a lock (by [`std::mem::forget`] of the guard) takes the thread with it: it is never used again.
+/// that ends while it holds a lock (by [`std::mem::forget`] of the guard) takes the thread with it, as in Go: the thread ends.
+/// Its thread-locals stay in memory, undropped, because other goroutines may hold references to them (some 12 KB; docs/safety.md).
 ///
 /// In a runtime built with `migrate(false)` the goroutines that have started on the thread before wait until it is unlocked:
 /// do not wait for one of them meanwhile.

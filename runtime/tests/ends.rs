@@ -328,3 +328,103 @@ fn a_channel_outlives_the_runtime_of_a_deadlock() {
     })
     .with_status(0);
 }
+
+// -- Goroutines that end with their threads locked --
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// So many goroutines end, one after another, with their threads locked.
+fn end_locked(n: usize) {
+    for _ in 0..n {
+        go(|| std::mem::forget(gort::lock_os_thread())).join().unwrap();
+    }
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn the_threads_of_goroutines_that_end_locked_end() {
+    let test = "the_threads_of_goroutines_that_end_locked_end";
+    common::child::in_child(test, &[("GORT_MAX_THREADS", "20")], || {
+        end_locked(100);
+        let (before, memory) = (threads(), common::child::memory("VmRSS"));
+        end_locked(1000);
+        eventually("their threads are gone", || threads() <= before + 2);
+        let left = common::child::memory("VmRSS").saturating_sub(memory) / 1000;
+        assert!(left <= 20 << 10, "{left} bytes are left of each");
+    })
+    .with_status(0);
+}
+
+/// Code that keeps a reference to a variable of its thread over a wait reads that variable, also if the thread has ended meanwhile.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "that is what is tested")]
+fn a_threads_variables_outlive_a_goroutine_that_ends_locked() {
+    struct Value(Vec<u64>);
+    impl Drop for Value {
+        fn drop(&mut self) {
+            panic!("the variable of a thread that others may look at is dropped");
+        }
+    }
+    thread_local! {
+        static VALUE: Value = Value((0..1000).collect());
+    }
+    let test = "a_threads_variables_outlive_a_goroutine_that_ends_locked";
+    common::child::in_child(test, &[], || {
+        let rt = Runtime::builder().max_procs(1).build().unwrap();
+        rt.run(|| {
+            for _ in 0..50 {
+                VALUE.with(|value| {
+                    let before = thread::current().id();
+                    // With one P it runs here, where this one waits.
+                    end_locked(1);
+                    end_locked(3);
+                    assert_ne!(thread::current().id(), before, "the thread was not used again");
+                    assert!(value.0.iter().copied().eq(0..1000));
+                });
+            }
+        });
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_goroutine_that_ends_locked_leaves_its_runtime_whole() {
+    let _alone = alone();
+    for procs in common::SIZES {
+        let rt = builder(procs).build().unwrap();
+        rt.run(|| end_locked(20));
+        assert_eq!(rt.shutdown_timeout(Duration::from_secs(20)), 0);
+        eventually("the runtime is freed", || count() == 0);
+    }
+}
+
+#[test]
+fn the_limit_of_threads_says_what_has_them() {
+    let ended = common::child::in_child("the_limit_of_threads_says_what_has_them", &[], || {
+        let rt = Runtime::builder().max_procs(2).max_threads(12).build().unwrap();
+        rt.run(|| {
+            for _ in 0..4 {
+                let (locked, is) = (gort::chan::<()>(0), gort::chan::<()>(0));
+                let tell = is.clone();
+                go(move || {
+                    let _mine = gort::lock_os_thread();
+                    tell.send(());
+                    locked.recv();
+                });
+                is.recv();
+            }
+            for _ in 0..20 {
+                go(|| gort::blocking(|| thread::sleep(Duration::from_secs(60))));
+            }
+            gort::time::sleep(Duration::from_secs(60));
+        });
+    });
+    let ended = ended.with_status(2).says(1, "more than 12 OS threads (`max_threads`)");
+    let line = ended.line("thread exhaustion");
+    let calls: usize =
+        line.split(" are in blocking calls").next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    // One may have been about to sleep for want of work.
+    assert!((6..=8).contains(&calls) && line.contains("4 are locked to a goroutine"), "{line}");
+}

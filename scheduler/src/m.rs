@@ -1,8 +1,9 @@
 //! [`M`]: an OS thread that runs goroutines.
 //!
 //! An M belongs to a scheduler while it runs its goroutines, and to the process-wide pool of sleeping Ms between two
-//! schedulers. Its thread is never ended while the process lives: code that kept the address of one of its
-//! thread-locals over a park would otherwise touch freed memory. `M`s are leaked for the same reason.
+//! schedulers. What its thread has in memory is never freed while the process lives: code that kept the address of one of its
+//! thread-locals over a park would otherwise touch freed memory. `M`s are leaked for the same reason. So threads do not end;
+//! the thread of an M that retires (`proc::locked`) ends for the kernel alone ([`os::leave_behind`]).
 //!
 //! An M runs on its own stack (**g0**) while it looks for work, and on a goroutine's stack while it runs one.
 
@@ -27,6 +28,7 @@ use crate::threads::Ours;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ptr;
 
 /// A function to be called on g0, and its argument.
@@ -57,8 +59,8 @@ pub struct M {
     pub(crate) sched: Cell<Option<&'static Sched>>,
     /// How the P is taken from it while its goroutine runs.
     pub(crate) handoff: Handoff,
-    /// The goroutine that has it for itself (Go's `lockedg`), null if none has. Written by the M's own thread.
-    pub(crate) lockedg: Cell<*const G>,
+    /// The goroutine that has it for itself (Go's `lockedg`), null if none has. Written by the M's own thread, and counted by others.
+    pub(crate) lockedg: AtomicPtr<G>,
     /// Where that one is put when it is ready.
     pub(crate) locked: Home<Gp>,
     /// Goroutines that have started here and stay here (`Migration::Never`).
@@ -127,7 +129,7 @@ impl M {
             p: AtomicPtr::new(ptr::null_mut()),
             sched: Cell::new(None),
             handoff: Handoff::new(),
-            lockedg: Cell::new(ptr::null()),
+            lockedg: AtomicPtr::new(ptr::null_mut()),
             locked: Home::default(),
             nhome: Cell::new(0),
             retires: Cell::new(false),
@@ -321,8 +323,8 @@ fn mstart(mp: &'static M) {
     if !cfg!(shuttle) {
         overflow::prepare_m();
     }
-    // It never ends.
-    std::mem::forget(Ours::begin());
+    // Until it retires.
+    let ours = ManuallyDrop::new(Ours::begin());
     mp.tid.store(os::gettid(), Ordering::Relaxed);
     loop {
         // ORDERING: Acquire, pairs with the Release in `start_m`.
@@ -336,9 +338,15 @@ fn mstart(mp: &'static M) {
             }
             if !mp.retires.get() {
                 POOL.lock().push(mp);
+            } else if os::CAN_LEAVE_BEHIND {
+                os::block_signals();
+                overflow::forget_m();
+                // The kernel may give its number to another thread.
+                drop(ManuallyDrop::into_inner(ours));
+                os::leave_behind();
             }
         } else {
-            // One that has retired sleeps here for ever.
+            // One that has retired and cannot end sleeps here for ever.
             mp.note.sleep();
         }
     }

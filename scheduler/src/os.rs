@@ -267,6 +267,43 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
+/// Whether [`leave_behind`] can be used: glibc keeps what it knows of a thread in the thread's own memory, and expects in each of
+/// its lists one that has ended meanwhile. musl has the kernel open a lock at a thread's end.
+pub const CAN_LEAVE_BEHIND: bool = cfg!(all(target_env = "gnu", not(shuttle), not(gort_sanitize)));
+
+/// Blocks all signals of the calling thread.
+pub fn block_signals() {
+    // SAFETY: fills the set in, and changes this thread's mask.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// Ends the calling thread for the kernel and for nobody else: no destructor of a thread-local runs, and its memory stays as it is,
+/// but for the unused part of its stack. So what others know by address, its thread-locals, stays valid. Its signals are blocked.
+pub fn leave_behind() -> ! {
+    const BELOW: usize = 2048;
+    let here = 0_u8;
+    // SAFETY: asks for the bounds of this thread's stack, of which what lies so far below this frame holds nothing: the two
+    // calls here need less, and no signal comes. A thread that ends by itself leaves no lock of the C library held.
+    unsafe {
+        let mut attr = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attr) == 0 {
+            let (mut low, mut size) = (std::ptr::null_mut(), 0);
+            libc::pthread_attr_getstack(&raw const attr, &raw mut low, &raw mut size);
+            libc::pthread_attr_destroy(&raw mut attr);
+            let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
+            let end = ((&raw const here).addr() - BELOW) & !(page - 1);
+            libc::madvise(low, end.saturating_sub(low.addr()), libc::MADV_DONTNEED);
+        }
+        loop {
+            libc::syscall(libc::SYS_exit, 0);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

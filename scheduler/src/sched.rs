@@ -54,7 +54,7 @@ pub struct Sched {
     pub(crate) ms: Spinning<Vec<&'static M>>,
     /// Callers of `run` whose main goroutine has not ended.
     pub(crate) nmains: AtomicU32,
-    /// Ms that have retired from it (`proc::locked`).
+    /// Ms that have retired from it (`proc::locked`) and whose threads sleep for ever.
     pub(crate) nretired: AtomicU32,
     /// Ms of `attached` that sleep because the goroutine that has them for itself waits.
     pub(crate) nlocked_asleep: AtomicU32,

@@ -9,7 +9,6 @@
 use gort::sync::{Barrier, Condvar, ErrGroup, Mutex, Once, RwLock, Semaphore, WaitGroup};
 use gort::{Deadlock, Runtime, blocking, chan, channel, context, go, scope, select, time};
 use gort_examples::{Opt, Random, argument, say};
-use std::hash::{BuildHasher, RandomState};
 use std::panic::{catch_unwind, panic_any};
 use std::process::exit;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ fn main() {
         Opt { name: "SECONDS", default: 2, range: 1..=1_000_000, about: "how long" },
     ) as u64;
     let seed = match std::env::var("GORT_SOAK_SEED") {
-        Err(_) => RandomState::new().hash_one(0),
+        Err(_) => Random::new().below(usize::MAX) as u64,
         Ok(text) => text.parse().unwrap_or_else(|_| {
             eprintln!("soak: GORT_SOAK_SEED={text:?} is not a number");
             exit(2)
@@ -181,7 +180,7 @@ impl Usage {
 
 /// What a goroutine leaves that ends with its thread locked: at most that, of memory and of threads.
 const LEFT_KIB: u64 = 64;
-const LEFT_THREADS: u64 = 1;
+const LEFT_THREADS: u64 = if cfg!(target_env = "gnu") { 0 } else { 1 };
 
 impl std::fmt::Display for Usage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

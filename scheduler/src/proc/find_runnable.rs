@@ -437,7 +437,7 @@ pub(super) fn leave(sched: &'static Sched, mp: &'static M, spinner: Option<Spinn
         .for_each(|(gp, _)| shutdown::leave_behind(gp));
     mp.nhome.set(0);
     // The thread of a goroutine that had it for itself, and is abandoned now, may be in an odd state.
-    if !mp.lockedg.replace(ptr::null()).is_null() {
+    if !mp.lockedg.swap(ptr::null_mut(), Ordering::Relaxed).is_null() {
         mp.retires.set(true);
     }
     mp.exclusive.set(false);

@@ -4,8 +4,15 @@
 //! the M passes its P on and sleeps; when it is ready, the M waits in line for one. Locks are counted: it is over when as many
 //! were undone.
 //!
-//! A goroutine that ends while it has its thread locked leaves it in a state that nobody knows (Go ends such a thread).
-//! Threads are never ended here, so it retires: it sleeps for ever.
+//! A goroutine that ends while it has its thread locked leaves it in a state that nobody knows. The M retires: it runs nothing more,
+//! and its thread ends, as in Go. But goroutines that ran there before may be parked with a reference to one of the thread's
+//! variables, which safe code can do (`LocalKey::with`). So it ends for the kernel alone: destructors of its thread-locals do not
+//! run, and the memory in which these lie stays ([`leave_behind`](crate::os::leave_behind)). That is a page or two, and some of the
+//! mappings that a process may have. Where that cannot be done, the thread sleeps for ever.
+//!
+//! **Rejected**: a proper end once all goroutines have ended that ran there (they would have to be counted at each switch, or all
+//! goroutines that exist be waited for, of which one often lives as long as the program); a fresh thread at each lock, which
+//! no other goroutine has run on (the caller would change its thread just where it says that it must not).
 //!
 //! With `Migration::Never` other goroutines may have started on the thread before. They stay there, and wait until it is
 //! unlocked; a thread that retires runs them to their end first. The two promises allow nothing else, so a goroutine that has
@@ -24,6 +31,7 @@ use crate::config::Migration;
 use crate::g::G;
 use crate::home::Home;
 use crate::m::M;
+use crate::os;
 use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::sync::atomic::Ordering;
@@ -57,7 +65,8 @@ fn lock(gp: &'static G, n: u8) {
     gp.locks.set(n);
     gp.wired.set(true);
     let mp = getm(gp);
-    mp.lockedg.set(gp);
+    // Relaxed: this thread's own; others only count.
+    mp.lockedg.store(ptr::from_ref(gp).cast_mut(), Ordering::Relaxed);
     mp.exclusive.set(true);
 }
 
@@ -71,7 +80,7 @@ pub(super) fn unlock(gp: &'static G) {
         let never = gp.sched().is_some_and(|s| s.config.migration == Migration::Never);
         gp.wired.set(never);
         let mp = getm(gp);
-        mp.lockedg.set(ptr::null());
+        mp.lockedg.store(ptr::null_mut(), Ordering::Relaxed);
         mp.exclusive.set(mp.retires.get());
     }
 }
@@ -88,21 +97,22 @@ pub(super) fn ended(mp: &'static M, gp: &'static G, never_migrates: bool) {
     if never_migrates {
         mp.nhome.set(mp.nhome.get() - 1);
     }
-    if ptr::eq(mp.lockedg.get(), gp) {
-        mp.lockedg.set(ptr::null());
+    if ptr::eq(mp.lockedg.load(Ordering::Relaxed), gp) {
+        mp.lockedg.store(ptr::null_mut(), Ordering::Relaxed);
         mp.retires.set(true);
     }
 }
 
 /// The next goroutine for an M that runs one only, or that retires. `None`: the M leaves the scheduler.
 pub(super) fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
-    let queue = if mp.lockedg.get().is_null() { &mp.home } else { &mp.locked };
+    let queue = if mp.lockedg.load(Ordering::Relaxed).is_null() { &mp.home } else { &mp.locked };
     loop {
         if sched.stopped() || (mp.retires.get() && mp.nhome.get() == 0) {
             if sched.stopped() {
                 leave(sched, mp, None);
             } else {
-                sched.nretired.fetch_add(1, Ordering::Relaxed);
+                // One whose thread ends takes no room from others.
+                sched.nretired.fetch_add(u32::from(!os::CAN_LEAVE_BEHIND), Ordering::Relaxed);
                 pass_p_on(sched, mp);
             }
             return None;

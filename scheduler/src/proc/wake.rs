@@ -28,9 +28,11 @@
 use super::waiting::make_runnable;
 use super::{crowd, procresize, shutdown};
 use crate::fork;
-use crate::g::G;
+use crate::g::{G, Status};
+use crate::gpool;
 use crate::idle::{PutP, Spinner, Wake};
 use crate::m::{self, Errand, M};
+use crate::os;
 use crate::p::P;
 use crate::runq::{FULL, Gp};
 use crate::sched::Sched;
@@ -262,17 +264,35 @@ pub(super) fn start_new_m(sched: &'static Sched, pp: &'static P, errand: Errand)
         let before = sched.attached.fetch_add(1, Ordering::AcqRel);
         let retired = sched.nretired.load(Ordering::Relaxed);
         if (before + retired) as usize >= sched.config.max_threads {
-            too_many(sched.config.max_threads);
+            too_many(sched);
         }
         m::start_m(sched, pp, errand, go_on_without);
     });
 }
 
-/// As Go: a program that needs so many is stuck in blocking calls, or will be.
+/// As Go: a program that needs so many is stuck in blocking calls, or will be. Says what has them.
 #[cold]
-fn too_many(limit: usize) -> ! {
+fn too_many(sched: &'static Sched) -> ! {
+    let has_thread = |mp: &M| !mp.lockedg.load(Ordering::Relaxed).is_null();
+    let locked = sched.ms.lock().iter().filter(|mp| has_thread(mp)).count();
+    let (mut blocking, mut computing) = (0, 0);
+    gpool::for_each(|gp| {
+        if gp.status() != Status::Running || !gp.runs_on(sched) {
+            return;
+        }
+        let mp = super::park::getm(gp);
+        if has_thread(mp) {
+            return;
+        }
+        let in_call =
+            gp.in_syscall.load(Ordering::Relaxed) || !os::is_runnable(mp.tid.load(Ordering::Relaxed));
+        *(if in_call { &mut blocking } else { &mut computing }) += 1;
+    });
+    let retired = sched.nretired.load(Ordering::Relaxed);
+    let limit = sched.config.max_threads;
     crate::throw::fatal(format_args!(
-        "thread exhaustion: the goroutines that block or compute need more than {limit} OS threads (`max_threads`)"
+        "thread exhaustion: goroutines need more than {limit} OS threads (`max_threads`). Of these {blocking} are in blocking calls, \
+         {computing} compute, {locked} are locked to a goroutine, {retired} are retired (their goroutines ended locked)"
     ));
 }
 

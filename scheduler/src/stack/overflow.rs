@@ -68,6 +68,23 @@ fn give_alt_stack() {
     }
 }
 
+/// The calling M's thread ends: gives its alternate stack back. Its signals are blocked.
+pub fn forget_m() {
+    let page = mapping::page_size();
+    // SAFETY: the stack is not in use, since no signal comes; the mapping is `give_alt_stack`'s if it has that size, and then nobody
+    // else knows it.
+    unsafe {
+        let off = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        let mut alt: libc::stack_t = std::mem::zeroed();
+        if libc::sigaltstack(&raw const off, &raw mut alt) == 0
+            && alt.ss_flags & libc::SS_DISABLE == 0
+            && alt.ss_size == ALT_STACK
+        {
+            libc::munmap(alt.ss_sp.byte_sub(page), page + ALT_STACK);
+        }
+    }
+}
+
 /// A program that waits for its signals on a thread of its own has all others block them; but a fault that is blocked
 /// ends the process without a word.
 fn unblock() {
