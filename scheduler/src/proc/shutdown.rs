@@ -75,6 +75,10 @@ use std::time::Duration;
 /// How long step 3 waits for Ms that are about to leave.
 const GRACE: Duration = Duration::from_millis(10);
 
+/// How long the owner waits for sysmon to leave. It leaves as soon as it has a core; on a machine that has none to give, a
+/// program that makes and ends runtimes without waiting would make threads faster than they end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Ends a scheduler; how many goroutines were abandoned. The caller, who is none of them, does not use `sched` again.
 pub fn shutdown(sched: &'static Sched, timeout: Duration) -> usize {
     close(sched);
@@ -126,6 +130,9 @@ pub(super) fn finish(sched: &'static Sched) -> usize {
         systemstack(|| none_is_left(sched));
     }
     let abandoned = sched.num_goroutines();
+    if !sched.orphaned.load(Ordering::Relaxed) {
+        wait_until(Nanos::now().after(PATIENCE), || sched.sysmon.is_gone());
+    }
     systemstack(|| ENDED.lock().push(sched));
     if sched.let_go() {
         free_those_left();
