@@ -231,16 +231,18 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Starts the runtime, with the OS threads that it cannot do without: one that runs goroutines, one that watches it, and, once in
-    /// a process, one that starts all others. More are made when there is work for them.
+    /// Starts the runtime, with the OS threads that it cannot do without: one that runs goroutines, one that
+    /// watches it, and, once in a process, one that starts all others. More are made when there is work for
+    /// them.
     ///
-    /// If this is the first use of the library, and not on the process's first thread, that thread's signal mask, affinity and
-    /// priority are those of the threads that run goroutines; what else they inherit is in docs/safety.md.
+    /// If this is the first use of the library, and not on the process's first thread, that thread's signal
+    /// mask, affinity and priority are those of the threads that run goroutines; what else they inherit is in
+    /// docs/safety.md.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` naming the setting that is out of range. The system's error if it gives no thread (or, with
-    /// [`dump_on_sigquit`](Self::dump_on_sigquit), no pipe), naming the limits; nothing is started then.
+    /// `InvalidInput` naming the setting that is out of range. The system's error if it gives no thread (or,
+    /// with [`dump_on_sigquit`](Self::dump_on_sigquit), no pipe), naming the limits; nothing is started then.
     ///
     /// ```
     /// let err = gort::Runtime::builder().stack_size(1).build().unwrap_err();

@@ -38,8 +38,8 @@ fn start_at_first_use() -> &'static Runtime {
 ///
 /// # Errors
 ///
-/// `AlreadyExists` if it has been started; `InvalidInput` when a setting is out of range; the system's when it gives no thread, or no
-/// pipe for the SIGQUIT that the builder asks for.
+/// `AlreadyExists` if it has been started; `InvalidInput` when a setting is out of range; the system's when
+/// it gives no thread, or no pipe for the SIGQUIT that the builder asks for.
 pub(crate) fn build(settings: RuntimeBuilder) -> io::Result<()> {
     // The builder's own settings first: they are the caller's mistakes.
     settings.config()?;

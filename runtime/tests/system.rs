@@ -1,5 +1,5 @@
-//! What the system gives and refuses: what the threads of a runtime inherit, limits, and filters of system calls that are put up
-//! when goroutines run already.
+//! What the system gives and refuses: what the threads of a runtime inherit, limits, and filters of system
+//! calls that are put up when goroutines run already.
 
 mod common;
 
@@ -25,7 +25,8 @@ fn var(name: &str) -> String {
 
 // -- What threads inherit --
 
-/// What a thread has of its own and hands down to those that it starts: its nice value, CPUs, signal mask, directory and host name.
+/// What a thread has of its own and hands down to those that it starts: its nice value, CPUs, signal mask,
+/// directory and host name.
 fn state_of(tid: libc::pid_t) -> String {
     // SAFETY: takes two numbers.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, tid as libc::id_t) };
@@ -327,7 +328,8 @@ fn goroutines_that_compute_when_membarrier_is_denied_lose_their_processors() {
     }
 }
 
-/// Each with what it must not break: those that exist go on, and what cannot be is an error of whoever asks for it.
+/// Each with what it must not break: those that exist go on, and what cannot be is an error of whoever asks
+/// for it.
 #[test]
 fn a_filter_that_denies_what_the_runtime_asks_for_harms_nobody_who_runs() {
     let test = "a_filter_that_denies_what_the_runtime_asks_for_harms_nobody_who_runs";
@@ -465,6 +467,25 @@ fn a_runtime_with_the_threads_that_it_needs_and_no_more_runs() {
         })
         .with_status(0)
         .says(1, "all is well");
+    }
+}
+
+#[test]
+fn goroutines_need_no_descriptors() {
+    for when in ["before", "after"] {
+        let vars = [PS, ("GORT_TEST_WHEN", when)];
+        in_child("goroutines_need_no_descriptors", &vars, || {
+            let none = || limit(libc::RLIMIT_NOFILE, 0);
+            if var("GORT_TEST_WHEN") == "before" {
+                none();
+            }
+            gort::run(|| {
+                none();
+                assert_eq!(a_bit_of_all(100), 100);
+                hogs_do_not_stop_the_others();
+            });
+        })
+        .with_status(0);
     }
 }
 

@@ -77,8 +77,8 @@ pub enum Migration {
 /// The settings of a scheduler. All fields have usable defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How many goroutines run at once (`GOMAXPROCS`). By default the CPUs that the process's first thread may use, and no more
-    /// than the control group's quota.
+    /// How many goroutines run at once (`GOMAXPROCS`). By default the CPUs that the process's first thread
+    /// may use, and no more than the control group's quota.
     pub max_procs: usize,
     /// Usable bytes of a goroutine's stack unless it asks for its own size.
     pub stack_size: usize,

@@ -34,8 +34,9 @@
 //!   exit:  in_rt := 0                                        e. req: ticket -> NONE (CAS)
 //! ```
 //!
-//! If `heavy` in b was a fence of the claimant only, because the kernel refuses the barrier, it goes on with c only if the M is known
-//! to make fences too (`fences`), or to have passed a barrier since a in another way; else with e: the P stays where it is.
+//! If `heavy` in b was a fence of the claimant only, because the kernel refuses the barrier, it goes on with
+//! c only if the M is known to make fences too (`fences`), or to have passed a barrier since a in another
+//! way; else with e: the P stays where it is.
 //!
 //! H1: **One owner.** If the M in 3 reads NONE, its 1 and 3 and the claimant's a and c are the two halves of a
 //! store-then-load handshake with fences between: the claimant sees `in_rt` = 1, or a later 0 of an `exit` after which
@@ -53,10 +54,11 @@
 //! H4: **A borrower has the P for itself.** While the word is BORROWED the M waits in `enter`, and nobody else can put a
 //! ticket. It borrows for a few loads and stores and no more, since the M waits for it.
 //!
-//! H5: **Without the barrier.** `fences` is set by the M when its `light` was a fence, and from then on every one is (B2 of
-//! `membarrier`). A claimant that reads it (Acquire) sees what the M did before; of what comes after, each 1 and 3 have a fence
-//! between, and H1 holds. An M that has not come in since the kernel began to refuse has not set it. sysmon can afford to see to it
-//! that its thread has left its core for a moment (`os::has_been_off_its_core`); from others it keeps its P.
+//! H5: **Without the barrier.** `fences` is set by the M when its `light` was a fence, and from then on every
+//! one is (B2 of `membarrier`). A claimant that reads it (Acquire) sees what the M did before; of what comes
+//! after, each 1 and 3 have a fence between, and H1 holds. An M that has not come in since the kernel began
+//! to refuse has not set it. sysmon can afford to see to it that its thread has left its core for a moment
+//! (`os::has_been_off_its_core`); from others it keeps its P.
 //!
 //! The words belong to the M, not to the P: an M that has lost its P and does not know it yet clears its own flag when it
 //! comes back, and cannot disturb the P's next owner.
@@ -182,9 +184,10 @@ impl Handoff {
         self.in_rt.store(0, Ordering::Release);
     }
 
-    /// Takes the P of an M that is not in the runtime; `still` says whether it has the one that is meant. `barrier` is asked where the
-    /// kernel refuses one: true if the M's thread has passed a full one since that call began. True: the P is the caller's.
-    /// The M is told by its next [`Handoff::enter`], with `hog`.
+    /// Takes the P of an M that is not in the runtime; `still` says whether it has the one that is meant.
+    /// `barrier` is asked where the kernel refuses one: true if the M's thread has passed a full one since
+    /// that call began. True: the P is the caller's. The M is told by its next [`Handoff::enter`], with
+    /// `hog`.
     #[must_use]
     pub fn retake(&self, hog: bool, still: impl FnOnce() -> bool, barrier: impl FnOnce() -> bool) -> bool {
         self.claim(if hog { TAKEN_FROM_HOG } else { TAKEN }, still, barrier)

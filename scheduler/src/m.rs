@@ -267,8 +267,9 @@ static WITHOUT_THREAD: Mutex<Vec<&'static M>> = Mutex::new(Vec::new());
 /// What is done where the system gives no thread: with the P, the errand and the reason.
 pub(crate) type Refused = fn(&'static Sched, &'static P, Errand, io::Error);
 
-/// Has an M work for `sched` with this P: one from the pool, or a new thread, from the template. If there is none to be had, `refused`
-/// is called, on the template or by this call. Not to be called on a goroutine's stack.
+/// Has an M work for `sched` with this P: one from the pool, or a new thread, from the template. If there is
+/// none to be had, `refused` is called, on the template or by this call. Not to be called on a goroutine's
+/// stack.
 pub(crate) fn start_m(sched: &'static Sched, pp: &'static P, errand: Errand, refused: Refused) {
     let pooled = POOL.lock().pop();
     let mp = pooled.unwrap_or_else(new_m);

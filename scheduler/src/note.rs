@@ -138,8 +138,8 @@ mod futex {
         }
     }
 
-    /// Without futexes no thread can wake another one, here or in the C library: the end, as in Go, and without the goroutines'
-    /// stacks, for which locks are needed.
+    /// Without futexes no thread can wake another one, here or in the C library: the end, as in Go, and
+    /// without the goroutines' stacks, for which locks are needed.
     #[cold]
     #[inline(never)]
     fn refused() -> ! {

@@ -82,8 +82,8 @@ pub fn first_thread() -> libc::pid_t {
     unsafe { libc::getpid() }
 }
 
-/// How many CPUs the process may use: those that its first thread may, and no more than the control group's quota. Not on
-/// a goroutine's stack.
+/// How many CPUs the process may use: those that its first thread may, and no more than the control group's
+/// quota. Not on a goroutine's stack.
 pub fn process_cpus() -> usize {
     let here = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let first = affinity(first_thread());
@@ -118,11 +118,11 @@ fn set_affinity(cpus: &Cpus) -> bool {
     unsafe { libc::sched_setaffinity(0, size_of_val(cpus), cpus.as_ptr().cast()) == 0 }
 }
 
-/// Sees to it that a thread has left its core, for a moment at least, since this call began; false if that cannot be done. A thread
-/// passes a full barrier there, as `membarrier(2)` too relies on.
+/// Sees to it that a thread has left its core, for a moment at least, since this call began; false if that
+/// cannot be done. A thread passes a full barrier there, as `membarrier(2)` too relies on.
 ///
-/// The caller goes to each CPU that the thread may use, and so is in its place for a moment, unless it has gone elsewhere, for
-/// which it must leave its core as well.
+/// The caller goes to each CPU that the thread may use, and so is in its place for a moment, unless it has
+/// gone elsewhere, for which it must leave its core as well.
 pub fn has_been_off_its_core(tid: libc::pid_t) -> bool {
     let (Some(theirs), Some(own)) = (affinity(tid), affinity(0)) else { return false };
     let mut everywhere = true;
@@ -134,7 +134,8 @@ pub fn has_been_off_its_core(tid: libc::pid_t) -> bool {
     set_affinity(&own) && everywhere
 }
 
-/// Gives the calling thread the signal mask, the affinity, the priority and the namespaces of another one, as far as it may.
+/// Gives the calling thread the signal mask, the affinity, the priority and the namespaces of another one, as
+/// far as it may.
 pub fn become_like(other: libc::pid_t) {
     copy_signal_mask(other);
     if let Some(cpus) = affinity(other)

@@ -101,12 +101,13 @@ impl std::fmt::Debug for Sched {
 }
 
 impl Sched {
-    /// Starts a scheduler, with the threads that it cannot do without: the template, sysmon and one M. More start when there is
-    /// work.
+    /// Starts a scheduler, with the threads that it cannot do without: the template, sysmon and one M. More
+    /// start when there is work.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when a setting is out of range; the system's when it gives no thread, naming the limits.
+    /// `InvalidInput` when a setting is out of range; the system's when it gives no thread, naming the
+    /// limits.
     pub fn start(mut config: Config) -> io::Result<&'static Sched> {
         let invalid = |e: ConfigError| io::Error::new(io::ErrorKind::InvalidInput, e);
         config.check().map_err(invalid)?;

@@ -1,19 +1,22 @@
 //! The template: the thread that starts every other thread of ours (Go's `templateThread`).
 //!
-//! A new OS thread is a copy of the one that starts it: its signal mask, affinity, priority, namespaces, credentials, seccomp
-//! filters and more. A goroutine that has locked its thread may have changed any of these, and so may a plain thread of the
-//! program; neither starts threads of ours, which would keep the change for ever and show it to other goroutines.
+//! A new OS thread is a copy of the one that starts it: its signal mask, affinity, priority, namespaces,
+//! credentials, seccomp filters and more. A goroutine that has locked its thread may have changed any of
+//! these, and so may a plain thread of the program; neither starts threads of ours, which would keep the
+//! change for ever and show it to other goroutines.
 //!
-//! - The template is started with the first scheduler, by the thread that makes it. That one is the program's, and may have been
-//!   changed as well. So if it is not the process's first thread, the template takes the signal mask, the affinity and the priority of
-//!   that one, and the namespaces that can be entered; what it cannot undo it reports ([`cleanse`]).
-//! - It is made by `pthread_create`, not by `std`, and so takes along nothing that `std` hands down (the test harness's capture of
-//!   what a thread prints).
-//! - Whoever needs a thread leaves a [`Request`] and goes on. What becomes of it is told by the thread, once it runs, or by
-//!   `refused`, which the template calls.
+//! - The template is started with the first scheduler, by the thread that makes it. That one is the
+//!   program's, and may have been changed as well. So if it is not the process's first thread, the template
+//!   takes the signal mask, the affinity and the priority of that one, and the namespaces that can be
+//!   entered; what it cannot undo it reports ([`cleanse`]).
+//! - It is made by `pthread_create`, not by `std`, and so takes along nothing that `std` hands down (the test
+//!   harness's capture of what a thread prints).
+//! - Whoever needs a thread leaves a [`Request`] and goes on. What becomes of it is told by the thread, once
+//!   it runs, or by `refused`, which the template calls.
 //!
-//! **Refusals.** A thread of `std` that finds no memory for its signal stack ends the process. So it is looked first whether
-//! there is room for a whole thread ([`check_room`]); only the template starts threads, and so nobody of ours takes it meanwhile.
+//! **Refusals.** A thread of `std` that finds no memory for its signal stack ends the process. So it is
+//! looked first whether there is room for a whole thread ([`check_room`]); only the template starts threads,
+//! and so nobody of ours takes it meanwhile.
 //!
 //! In a model threads inherit nothing, and there is no template.
 
@@ -64,7 +67,8 @@ pub(crate) fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a thread that runs `body`; or else `refused` is called, on the template or by this call. Not on a goroutine's stack.
+/// Starts a thread that runs `body`; or else `refused` is called, on the template or by this call. Not on a
+/// goroutine's stack.
 pub(crate) fn start(
     name: &str,
     body: impl FnOnce() + Send + 'static,
@@ -83,8 +87,8 @@ pub(crate) fn start(
     NOTE.wakeup();
 }
 
-/// The same for a caller that waits until the thread says that it has begun, by [`Begun::tell`]. On any stack; a goroutine keeps
-/// its M waiting.
+/// The same for a caller that waits until the thread says that it has begun, by [`Begun::tell`]. On any
+/// stack; a goroutine keeps its M waiting.
 ///
 /// # Errors
 ///
@@ -181,7 +185,8 @@ fn begin() -> io::Result<()> {
     static YES: u8 = 1;
     let copy_of_first =
         if gettid() == os::first_thread() { (&raw const YES).cast_mut() } else { std::ptr::null_mut() };
-    // SAFETY: the attributes are initialised before they are used; the function takes nothing and never returns.
+    // SAFETY: the attributes are initialised before they are used; the function takes nothing and never
+    // returns.
     let error = unsafe {
         let mut attributes = std::mem::zeroed();
         libc::pthread_attr_init(&raw mut attributes);

@@ -252,7 +252,8 @@ fn who_asks_does_not_keep_the_p_from_being_taken() {
     });
 }
 
-/// The M's operations have no fence at first. What the barrier would do is not in the model, so nobody asks for the P before that.
+/// The M's operations have no fence at first. What the barrier would do is not in the model, so nobody asks
+/// for the P before that.
 #[test]
 fn when_the_barrier_is_refused_a_p_is_taken_only_from_an_m_that_fences() {
     with_barrier(|| {

@@ -296,8 +296,8 @@ fn too_many(sched: &'static Sched) -> ! {
     ));
 }
 
-/// The system gives no thread. What there is to do is left to the Ms that there are, if there are any. On the template, or where the
-/// thread was to be started.
+/// The system gives no thread. What there is to do is left to the Ms that there are, if there are any. On the
+/// template, or where the thread was to be started.
 fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: std::io::Error) {
     static SAID: AtomicBool = AtomicBool::new(false);
     let _visit = sched.visit();

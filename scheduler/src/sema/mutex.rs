@@ -45,12 +45,13 @@
 //! opened many times (`CALM`) with nobody waiting. So a contended lock calls the kernel once in a while and not at every park, which
 //! would interrupt every core of the process each time.
 //!
-//! An opener that read 0 of `flags` before they were set, and has not got beyond 1 yet, loads them once more in 3: after
-//! the barrier that makes it find them, before it the waiter sees its store (as in the handshake of `handoff`). What it
-//! finds is only a reason to make a real fence and look again, since `WOKEN` is cleared without a barrier. Whether the kernel has
-//! the barrier is found out by the first scheduler; the first waiter makes sure that it has been. If the kernel refuses it since
-//! then, that opener may miss the waiter, whose store reaches the waiter soon all the same: so the first waiter sleeps for
-//! [`POLL`] at most, whatever its deadline, and looks again. What is opened after that is opened with a fence.
+//! An opener that read 0 of `flags` before they were set, and has not got beyond 1 yet, loads them once more
+//! in 3: after the barrier that makes it find them, before it the waiter sees its store (as in the handshake
+//! of `handoff`). What it finds is only a reason to make a real fence and look again, since `WOKEN` is
+//! cleared without a barrier. Whether the kernel has the barrier is found out by the first scheduler; the
+//! first waiter makes sure that it has been. If the kernel refuses it since then, that opener may miss the
+//! waiter; but its store of 0 is seen by the waiter soon. So the first waiter sleeps for [`POLL`] at most,
+//! whatever its deadline, and looks again. What is opened after that is opened with a fence.
 //!
 //! **Rejected**: a fence in every unlock (above; twice the time); the barrier at every park (above); Go's count of waiters in the
 //! word (a waiter that gives up must be taken from the count and from the queue at once); always handing over (each contended
@@ -338,7 +339,8 @@ impl Mutex {
         }
     }
 
-    /// a and b of the module, under the bucket's lock. False: who opens the lock at this moment may not see it.
+    /// a and b of the module, under the bucket's lock. False: who opens the lock at this moment may not see
+    /// it.
     fn announce(&self, w: &Waiting) -> bool {
         let mut old = self.flags.load(Ordering::Relaxed);
         loop {
@@ -489,7 +491,8 @@ impl Mutex {
     }
 }
 
-/// The first waiter pays for the barrier that all unlocks before it have saved. False: the kernel has it no longer.
+/// The first waiter pays for the barrier that all unlocks before it have saved. False: the kernel has it no
+/// longer.
 #[cold]
 #[inline(never)]
 fn first_contention() -> bool {

@@ -1,16 +1,18 @@
 //! The address space that stacks live in: one region per size class, cut into slots of one size.
 //!
-//! A region is reserved without memory when its class is first used, 1 TiB if the address space is not limited, and
-//! made accessible from its low end in steps that grow; only touched pages cost memory. It is never unmapped.
+//! A region is reserved without memory when its class is first used, 1 TiB if the address space is not
+//! limited, and made accessible from its low end in steps that grow; only touched pages cost memory. It is
+//! never unmapped.
 //!
-//! Where it is limited (`ulimit -v`) what is reserved is missing elsewhere: to the heap, whose arenas take 64 MiB each, and to the
-//! stacks of threads. So there a region begins small, at a place where it can grow, and is reserved in the same steps
-//! ([`Region::grow`]), up to a part of the limit ([`Region::most`]) and as long as some room is left to the others.
+//! Where it is limited (`ulimit -v`) what is reserved is missing elsewhere: to the heap, whose arenas take 64
+//! MiB each, and to the stacks of threads. So there a region begins small, at a place where it can grow, and
+//! is reserved in the same steps ([`Region::grow`]), up to a part of the limit ([`Region::most`]) and as long
+//! as some room is left to the others.
 //!
-//! From any address, [`locate`] and [`stack_end`] give the slot by arithmetic, without a thread-local and without a lock:
-//! a region's start is written before any stack of it exists, and its length before any stack beyond the old one, so whoever runs
-//! on such a stack sees them (the hand-over of its G orders that); a plain thread that reads old ones gets "not a
-//! goroutine", which is true.
+//! From any address, [`locate`] and [`stack_end`] give the slot by arithmetic, without a thread-local and
+//! without a lock: a region's start is written before any stack of it exists, and its length before any stack
+//! beyond the old one, so whoever runs on such a stack sees them (the hand-over of its G orders that); a
+//! plain thread that reads old ones gets "not a goroutine", which is true.
 //!
 //! **Free slots** are in one of two sets: *fresh* ones have neither guard nor page, *cold* ones have their guard, but no
 //! page. (A free slot with pages is a [`super::Stack`], see `pool`.)
@@ -68,7 +70,8 @@ impl Bounds {
     /// The address's distance from the region's start, if it is in the region.
     #[inline]
     fn offset(&self, addr: usize) -> Option<usize> {
-        // Relaxed: see the module; for whoever runs in the region the start is constant, and the length great enough.
+        // Relaxed: see the module; for whoever runs in the region the start is constant, and the length great
+        // enough.
         let offset = addr.wrapping_sub(self.low.load(Ordering::Relaxed));
         (offset < self.len.load(Ordering::Relaxed)).then_some(offset)
     }

@@ -8,8 +8,8 @@
 //! - [`Guards::Protect`]: before that. `mprotect` takes the access to each guard away, which makes two mappings per slot;
 //!   `vm.max_map_count` then bounds the number of stacks ([`slots_allowed`]).
 //!
-//! A filter that the program puts up later may have the kernel refuse the first kind from then on: then it is the second for what
-//! comes after.
+//! A filter that the program puts up later may have the kernel refuse the first kind from then on: then it is
+//! the second for what comes after.
 //!
 //! The environment variable `GORT_STACK_GUARD=mprotect` chooses the second kind on any kernel, for tests.
 //!
@@ -47,7 +47,8 @@ const BATCH: usize = 64;
 const HEADROOM: usize = 128 << 20;
 /// What a thread takes: its stack and its part of the heap.
 const PER_THREAD: usize = 4 << 20;
-/// The part of a limited address space (`ulimit -v`) that is not taken for stacks, if [`HEADROOM`] and the threads need as much.
+/// The part of a limited address space (`ulimit -v`) that is not taken for stacks, if [`HEADROOM`] and the
+/// threads need as much.
 const LEFT: usize = 8;
 /// Of the mappings that the kernel allows, the part that is left to the rest of the program.
 const MAPPINGS_LEFT: usize = 16;
@@ -132,14 +133,15 @@ pub fn reserve(len: usize) -> io::Result<usize> {
     Ok(at)
 }
 
-/// The same, with nothing mapped behind it that would keep it from growing ([`extend`]). Several regions may be asked for, which are
-/// told by number.
+/// The same, with nothing mapped behind it that would keep it from growing ([`extend`]). Several regions may
+/// be asked for, which are told by number.
 ///
 /// # Errors
 ///
 /// The kernel's; also where it has no such place.
 pub fn reserve_alone(number: usize, len: usize) -> io::Result<usize> {
-    // The kernel maps from the top of the address space downwards, and the heap is near its middle: far below the top is nothing.
+    // The kernel maps from the top of the address space downwards, and the heap is near its middle: far below
+    // the top is nothing.
     let top = map_anywhere(page_size())?;
     // SAFETY: just mapped, and nobody else knows it.
     unsafe { libc::munmap(top as *mut libc::c_void, page_size()) };

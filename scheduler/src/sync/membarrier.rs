@@ -4,18 +4,19 @@
 //! kernel (`membarrier(2)`) make every running thread of the process pass a full barrier, and so acts for both. A thread
 //! that does not run has passed one when it was switched off.
 //!
-//! Where the kernel refuses (before 4.14, some sandboxes, or `GORT_MEMBARRIER=0`), both are `fence(SeqCst)`. That is
-//! found out before the first M starts; but a filter that the program puts up later may make the kernel refuse from then on. So
-//! each half says what it has been:
+//! Where the kernel refuses (before 4.14, some sandboxes, or `GORT_MEMBARRIER=0`), both are `fence(SeqCst)`.
+//! That is found out before the first M starts; but a filter that the program puts up later may make the
+//! kernel refuse from then on. So each half says what it has been:
 //!
 //! B1: A [`heavy`] that was [`Heavy::Everywhere`] makes up for every [`light`] of the process.
 //!
-//! B2: One that was [`Heavy::Here`] pairs with those `light`s that were fences (true) and with no other. From the first refusal on
-//! every `light` that sees it is a fence, and a thread that has seen it goes on seeing it. Which ones do is for the user of the pair
-//! to know (`handoff`) or to wait for (`sema::mutex`).
+//! B2: One that was [`Heavy::Here`] pairs with those `light`s that were fences (true) and with no other. From
+//! the first refusal on every `light` that sees it is a fence, and a thread that has seen it goes on seeing
+//! it. Which ones do is for the user of the pair to know (`handoff`) or to wait for (`sema::mutex`).
 //!
-//! Rust's memory model knows no asymmetric fences; this is what C++ proposes as P1202, on the kernel's promise. The models
-//! use `fence(SeqCst)` for both, and one of them has the kernel refuse at some moment ([`model`]).
+//! Rust's memory model knows no asymmetric fences; this is what C++ proposes as P1202, on the kernel's
+//! promise. The models use `fence(SeqCst)` for both, and one of them has the kernel refuse at some moment
+//! ([`model`]).
 
 #[cfg(loom)]
 pub use model::{fences_now, heavy, light, refused};
@@ -111,8 +112,8 @@ instead, which take longer\n";
     }
 }
 
-/// Fences; or, in a model that asks for it, a kernel that has the barrier at first and refuses it at some moment. What its
-/// barrier does is not in the model, so nobody may make one before that.
+/// Fences; or, in a model that asks for it, a kernel that has the barrier at first and refuses it at some
+/// moment. What its barrier does is not in the model, so nobody may make one before that.
 #[cfg(loom)]
 pub mod model {
     use super::Heavy;
