@@ -326,7 +326,9 @@ impl Dump {
     #[inline(never)]
     pub fn capture() -> Dump {
         // The calling goroutine's own stack stays as it is while it waits for what runs on g0.
-        let own = current_head().map(|gp| (gp, Record::here()));
+        // Its record is of this frame, which stays as well: one that is left is overwritten by what is called next.
+        let here = Record::here();
+        let own = current_head().map(|gp| (gp, here));
         systemstack(|| {
             let mut capture = Capture {
                 own,
