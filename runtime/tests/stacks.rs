@@ -379,6 +379,73 @@ fn an_overflow_is_reported_with_guards_of_mprotect() {
     by_an_overflow(ended);
 }
 
+/// Has the kernel answer system calls with success and do nothing, as sandboxes and emulators may: those of a number whose
+/// argument of some place is that value.
+#[cfg(target_arch = "x86_64")]
+fn pretend(calls: &[(libc::c_long, u32, u32)]) {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    let mut filter = Vec::new();
+    for &(number, place, value) in calls {
+        filter.extend([
+            step(LOAD, 0, 0, 0),
+            step(EQUAL, number as u32, 0, 3),
+            step(LOAD, 16 + 8 * place, 0, 0),
+            step(EQUAL, value, 0, 1),
+            step(RETURN, libc::SECCOMP_RET_ERRNO, 0, 0),
+        ]);
+    }
+    filter.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: for this thread and those that it starts; the program is read in the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+/// `MADV_GUARD_INSTALL`.
+#[cfg(target_arch = "x86_64")]
+const ADVICE: [(libc::c_long, u32, u32); 2] =
+    [(libc::SYS_madvise, 2, 102), (libc::SYS_process_madvise, 3, 102)];
+
+/// An emulator that has these answers itself, and no filters, runs the tests of aarch64.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn guards_that_the_system_only_pretends_to_make_are_not_relied_on() {
+    let test = "guards_that_the_system_only_pretends_to_make_are_not_relied_on";
+    let ended = in_child(test, &[("GORT_MAXPROCS", "2")], || {
+        pretend(&ADVICE);
+        gort::run(|| {
+            neighbours();
+            let line = line!() + 1;
+            let h = go!(name = "deep", {
+                introduce(Some("deep"), line, DEFAULT_STACK);
+                dig_here(usize::MAX)
+            });
+            let _ = h.join();
+        });
+        eprintln!("survived");
+    });
+    by_an_overflow(ended.says(0, "no guards here"));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn where_no_guard_holds_the_program_is_told_and_goes_on() {
+    let test = "where_no_guard_holds_the_program_is_told_and_goes_on";
+    for guard in ["", "mprotect"] {
+        let vars = [("GORT_STACK_GUARD", guard)];
+        let ended = in_child(test, if guard.is_empty() { &[] } else { &vars }, || {
+            pretend(&[ADVICE[0], ADVICE[1], (libc::SYS_mprotect, 2, libc::PROT_NONE as u32)]);
+            assert_eq!(gort::run(|| go!(stack_size = 1 << 20, || 7).join().unwrap()), 7);
+        });
+        ended.with_status(0).says(1, "gort: stacks have no guards here");
+    }
+}
+
 #[test]
 fn an_overflow_is_reported_although_the_program_has_blocked_all_signals() {
     let test = "an_overflow_is_reported_although_the_program_has_blocked_all_signals";

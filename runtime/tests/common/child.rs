@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Names the test whose body a child is to run.
 const CHILD: &str = "GORT_TEST_CHILD";
+/// What runs a child, where the system cannot: an emulator and its options.
+const RUNNER: &str = "GORT_TEST_RUNNER";
 /// What a child says first: it has found the test.
 const BEGUN: &str = "the child begins";
 /// How long a child may take; only one that hangs takes that long.
@@ -36,7 +38,16 @@ pub fn in_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()) -> Ended
         body();
         exit(0);
     }
-    let mut command = Command::new(env::current_exe().unwrap());
+    let exe = env::current_exe().unwrap();
+    let mut command = match env::var(RUNNER) {
+        Ok(runner) => {
+            let mut words = runner.split_whitespace();
+            let mut command = Command::new(words.next().unwrap());
+            command.args(words).arg(exe);
+            command
+        }
+        Err(_) => Command::new(exe),
+    };
     command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
     for name in [
         "GORT_MAXPROCS",
@@ -132,8 +143,14 @@ pub fn listen() -> impl FnMut(&str) {
     }
 }
 
+/// What the C library numbers resources with.
+#[cfg(target_env = "gnu")]
+pub type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub type Resource = libc::c_int;
+
 /// Sets a limit of the process.
-pub fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
+pub fn limit(resource: Resource, bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: reads the one struct.
     assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);

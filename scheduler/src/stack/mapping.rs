@@ -13,6 +13,10 @@
 //!
 //! The environment variable `GORT_STACK_GUARD=mprotect` chooses the second kind on any kernel, for tests.
 //!
+//! **Trust.** Emulators and sandboxes answer calls that they do not know with success. So a kind is taken only if a page that was
+//! guarded by it cannot be read any more, which the kernel is asked to do, because it answers with an error where we would
+//! get a signal. If neither kind holds, the program is told so, and goes on.
+//!
 //! **Return.** [`discard`] gives pages back and keeps guards and page tables; [`reset`] makes a range as new, which frees
 //! the page tables as well. `MADV_DONTNEED` and not `MADV_FREE`: it costs the same per page when many are given back at once
 //! (docs/benchmarks.md), and what `MADV_FREE` has given back still counts as resident until memory is short, which
@@ -20,6 +24,7 @@
 
 use super::class::GUARD;
 use crate::env;
+use crate::throw::report;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -64,8 +69,13 @@ pub fn guards() -> Guards {
         _ => {}
     }
     let forced = env::choice("GORT_STACK_GUARD", &[("mprotect", Guards::Protect)]);
-    let kind = forced.unwrap_or_else(|| if can_advise() { Guards::Advise } else { Guards::Protect });
-    GUARDS.store(kind as u8, Ordering::Relaxed);
+    let advise = forced.is_none() && holds(Guards::Advise).unwrap_or(false);
+    let kind = if advise { Guards::Advise } else { Guards::Protect };
+    // Without memory for a trial nothing is known, and who needs a stack will hear of that.
+    let trusted = advise || holds(Guards::Protect).unwrap_or(true);
+    if GUARDS.swap(kind as u8, Ordering::Relaxed) == 0 && !trusted {
+        report(format_args!("{UNGUARDED}"));
+    }
     kind
 }
 
@@ -73,7 +83,7 @@ pub fn guards() -> Guards {
 #[cold]
 fn advise_no_more() {
     if GUARDS.swap(Guards::Protect as u8, Ordering::Relaxed) == Guards::Advise as u8 {
-        crate::throw::report(format_args!(
+        report(format_args!(
             "gort: the kernel refuses madvise(MADV_GUARD_INSTALL) from now on (a seccomp filter?): each new stack takes two memory \
              mappings, of which vm.max_map_count allows {}",
             max_map_count()
@@ -81,13 +91,38 @@ fn advise_no_more() {
     }
 }
 
-/// Tries a guard on a mapping of its own.
-fn can_advise() -> bool {
-    let Ok(at) = map_anywhere(GUARD) else { return false };
-    let can = advise(at..at + GUARD, MADV_GUARD_INSTALL).is_ok();
+const UNGUARDED: &str = "\
+gort: stacks have no guards here: the system says that pages cannot be accessed any more, and they can. A goroutine that runs
+out of its stack goes on in the memory of others, and nobody notices. An emulator or a sandbox may be the reason; leave stacks
+more room there (GORT_STACK_SIZE)";
+
+/// Tries a guard on a mapping of its own: whether it could be made, and keeps its memory from being read.
+///
+/// # Errors
+///
+/// The kernel's, if there is no memory to try it on.
+fn holds(kind: Guards) -> io::Result<bool> {
+    let at = map_anywhere(GUARD)?;
+    let span = at..at + GUARD;
+    let held = protect(&span, libc::PROT_READ | libc::PROT_WRITE).map(|()| {
+        guard_all(kind, std::iter::once(span.clone())).is_ok()
+            && !is_readable(span.start)
+            && !is_readable(span.end - page_size())
+    });
     // SAFETY: just mapped, and nobody else knows it.
     unsafe { libc::munmap(at as *mut libc::c_void, GUARD) };
-    can
+    held
+}
+
+/// Whether the kernel can read zeros there, as a set of signals: that no more of them be blocked.
+fn is_readable(at: usize) -> bool {
+    // SAFETY: the kernel reads its set of 8 bytes there or says that it cannot; no signals in it, nothing changes. (Not by way of
+    // the C library, which looks at the set itself.)
+    unsafe {
+        let set = std::ptr::with_exposed_provenance::<u8>(at);
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, set, std::ptr::null_mut::<u8>(), 8_usize)
+            == 0
+    }
 }
 
 /// How many slots the kernel's limit of mappings allows; no bound with [`Guards::Advise`].
@@ -115,7 +150,13 @@ pub fn address_limit() -> Option<usize> {
     limit_of(libc::RLIMIT_AS)
 }
 
-fn limit_of(resource: libc::__rlimit_resource_t) -> Option<usize> {
+/// What the C library numbers resources with.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+fn limit_of(resource: Resource) -> Option<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes the struct.
     let ok = unsafe { libc::getrlimit(resource, &raw mut limit) } == 0;
@@ -242,12 +283,19 @@ fn check_headroom(threads: usize) -> io::Result<()> {
 pub fn guard(span: &Span, slot: usize) -> io::Result<()> {
     let guards_of = || span.clone().step_by(slot).map(|at| at..at + GUARD);
     if guards() == Guards::Advise {
-        match advise_all(guards_of(), MADV_GUARD_INSTALL) {
+        match guard_all(Guards::Advise, guards_of()) {
             Err(e) if e.raw_os_error() != Some(libc::ENOMEM) => advise_no_more(),
             answer => return answer,
         }
     }
-    guards_of().try_for_each(|guard| protect(&guard, libc::PROT_NONE))
+    guard_all(Guards::Protect, guards_of())
+}
+
+fn guard_all(kind: Guards, mut spans: impl Iterator<Item = Span>) -> io::Result<()> {
+    match kind {
+        Guards::Advise => advise_all(spans, MADV_GUARD_INSTALL),
+        Guards::Protect => spans.try_for_each(|span| protect(&span, libc::PROT_NONE)),
+    }
 }
 
 /// Has the kernel give the last page of each slot now, in one call, and not at the first touch of each. Failing is no

@@ -45,7 +45,7 @@ impl Nanos {
     /// As the kernel wants it; `None` for [`Nanos::NEVER`].
     pub fn to_timespec(self) -> Option<libc::timespec> {
         (self != Nanos::NEVER).then_some(libc::timespec {
-            tv_sec: (self.0 / 1_000_000_000) as libc::time_t,
+            tv_sec: (self.0 / 1_000_000_000) as _,
             tv_nsec: (self.0 % 1_000_000_000) as libc::c_long,
         })
     }
