@@ -21,9 +21,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const WARNING: &str = "\
 gort: this build keeps thread-local addresses while a goroutine moves to another OS thread: libraries may use another
-thread's variables. Remedy: `-C relocation-model=pie`, as in .cargo/config.toml: [build] rustflags = [\"-C\", \
-\"relocation-model=pie\"]
+thread's variables.";
+
+const IN_A_PROGRAM: &str = "\
+Remedy: `-C relocation-model=pie`, as in .cargo/config.toml: [build] rustflags = [\"-C\", \"relocation-model=pie\"]
 (or GORT_MIGRATE=0: goroutines stay on their threads, and must then hold no lock of `std` over a wait; GORT_TLS_WARN=0 silences \
+this)";
+
+/// A shared library does not link with the flag of programs.
+const IN_A_LIBRARY: &str = "\
+Remedy in a shared library, as this is one: Runtime::builder().migrate(false), or GORT_MIGRATE=0: goroutines stay on their \
+threads,
+and must then hold no lock of `std` over a wait. Or a nightly compiler's `-Z tls-model=initial-exec` (GORT_TLS_WARN=0 silences \
 this)";
 
 thread_local! {
@@ -58,7 +67,8 @@ impl Probe {
         // SAFETY: the stack is suspended between its reads, and this is the one that goes on with it.
         unsafe { self.0.resume() };
         if ONE.seen.get() != (1, 2) {
-            report(format_args!("{WARNING}"));
+            let remedy = if in_program() { IN_A_PROGRAM } else { IN_A_LIBRARY };
+            report(format_args!("{WARNING}\n{remedy}"));
         }
     }
 }
@@ -71,7 +81,38 @@ impl Drop for Probe {
     }
 }
 
-/// The one probe of the process. Not in its frame, so that [`read_twice`] is a function like others.
+/// Whether this code is the program's, and not a shared library's.
+fn in_program() -> bool {
+    /// Looks at the first module, which is the program, for the address; what it finds is the answer.
+    ///
+    /// # Safety
+    ///
+    /// Called by `dl_iterate_phdr` with a number.
+    unsafe extern "C" fn first(
+        info: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        address: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the caller's promise; the headers are those of a loaded module.
+        let (base, headers, address) = unsafe {
+            let info = &*info;
+            let headers: &[_] = match info.dlpi_phnum {
+                0 => &[],
+                n => std::slice::from_raw_parts(info.dlpi_phdr, n.into()),
+            };
+            (info.dlpi_addr as usize, headers, *address.cast::<usize>())
+        };
+        let mut loaded = headers.iter().filter(|h| h.p_type == libc::PT_LOAD);
+        let inside = loaded.any(|h| address.wrapping_sub(base + h.p_vaddr as usize) < h.p_memsz as usize);
+        if inside { 1 } else { -1 }
+    }
+
+    let mut here = in_program as *const () as usize;
+    // SAFETY: `first` has the type that is asked for, and takes the pointer for what it is.
+    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut here).cast()) == 1 }
+}
+
+/// Where the one probe of the process suspends., so that [`read_twice`] is a function like others.
 struct One {
     stack: Cell<Option<Stack>>,
     seen: Cell<(usize, usize)>,
@@ -110,4 +151,12 @@ fn wait() {
     let stack = ONE.stack.get().expect("set before the stack was entered");
     // SAFETY: this runs on it, and a yield needs nothing of the thread that goes on.
     unsafe { stack.suspend(Switch::Yield) };
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_program_is_told_from_a_library() {
+        assert!(super::in_program());
+    }
 }
