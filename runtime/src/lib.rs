@@ -1,5 +1,6 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 // README's links lead to the pages of a release; here, to those that are built with this one. The first definition counts.
+//! [docs/crates.md]: crate::docs::crates
 //! [docs/phrase-book.md]: crate::docs::phrase_book
 //! [docs/safety.md]: crate::docs::safety
 //!

@@ -2,6 +2,8 @@
 
 mod common;
 
+#[cfg(target_env = "gnu")]
+use common::child::in_child;
 use common::{at_each_size, builder};
 use gort::{go, lock_os_thread};
 use std::hint::black_box;
@@ -869,4 +871,136 @@ fn a_runtime_that_has_all_its_threads_ends_with_work_in_its_queues() {
         eprintln!("it has ended");
     });
     ended.with_status(0).says(1, "it has ended");
+}
+
+/// The part of the C++ runtime that `catch` blocks are made of.
+#[cfg(target_env = "gnu")]
+mod cxx {
+    use std::ffi::c_void;
+    use std::mem::transmute;
+    use std::ptr;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    /// An exception of another language, as the C++ runtime takes it (`_Unwind_Exception`).
+    #[repr(C, align(16))]
+    pub struct Exception {
+        class: u64,
+        cleanup: extern "C" fn(i32, *mut Exception),
+        private: [usize; 2],
+        /// How often the C++ runtime was done with it.
+        pub done: AtomicUsize,
+    }
+
+    impl Exception {
+        pub fn new() -> Box<Exception> {
+            extern "C" fn cleanup(_reason: i32, exception: *mut Exception) {
+                // SAFETY: the runtime gives what `begin_catch` was given.
+                unsafe { (*exception).done.fetch_add(1, SeqCst) };
+            }
+            Box::new(Exception { class: 1, cleanup, private: [0; 2], done: AtomicUsize::new(0) })
+        }
+    }
+
+    type BeginCatch = unsafe extern "C" fn(*const Exception) -> *mut c_void;
+    type EndCatch = unsafe extern "C" fn();
+    type GetGlobals = unsafe extern "C" fn() -> *const *const Exception;
+
+    #[derive(Clone, Copy)]
+    pub struct Runtime {
+        begin_catch: BeginCatch,
+        end_catch: EndCatch,
+        get_globals: GetGlobals,
+    }
+
+    impl Runtime {
+        pub fn load() -> Runtime {
+            // SAFETY: the functions have these types, by the ABI.
+            unsafe {
+                let library = libc::dlopen(c"libstdc++.so.6".as_ptr(), libc::RTLD_NOW);
+                assert_ne!(library, ptr::null_mut(), "this test needs libstdc++.so.6");
+                let find = |name: &std::ffi::CStr| {
+                    let f = libc::dlsym(library, name.as_ptr());
+                    assert_ne!(f, ptr::null_mut(), "{name:?}");
+                    f
+                };
+                Runtime {
+                    begin_catch: transmute::<*mut c_void, BeginCatch>(find(c"__cxa_begin_catch")),
+                    end_catch: transmute::<*mut c_void, EndCatch>(find(c"__cxa_end_catch")),
+                    get_globals: transmute::<*mut c_void, GetGlobals>(find(c"__cxa_get_globals")),
+                }
+            }
+        }
+
+        /// `catch (...) { f(); }`
+        pub fn catch(self, exception: &Exception, f: impl FnOnce()) {
+            // SAFETY: an exception that nobody else has; begun and ended.
+            unsafe {
+                (self.begin_catch)(exception);
+                let mine = self.caught();
+                f();
+                if !ptr::eq(self.caught(), mine) {
+                    // Not a panic: nobody would go on with the others, and the test would hang.
+                    eprintln!("the thread has caught another exception");
+                    std::process::exit(1);
+                }
+                (self.end_catch)();
+            }
+        }
+
+        /// What the calling thread has caught.
+        pub fn caught(self) -> *const Exception {
+            // SAFETY: the first word that it points to.
+            unsafe { *(self.get_globals)() }
+        }
+    }
+}
+
+/// Goroutines wait within `catch` blocks. The C++ runtime ends the process if a thread is in two such ones of another language.
+#[cfg(target_env = "gnu")]
+fn wait_in_catch_blocks(builder: fn() -> gort::RuntimeBuilder) {
+    let cxx = cxx::Runtime::load();
+    let rt = builder().max_procs(2).build().unwrap();
+    rt.run(|| {
+        let values = gort::chan::<u32>(0);
+        let catching: Vec<_> = (0..4)
+            .map(|_| {
+                let values = values.clone();
+                go!(move || {
+                    let exception = cxx::Exception::new();
+                    for i in 0..50 {
+                        cxx.catch(&exception, || {
+                            gort::yield_now();
+                            values.send(i);
+                        });
+                        gort::yield_now();
+                    }
+                    exception.done.load(SeqCst)
+                })
+            })
+            .collect();
+        for i in 0..200 {
+            if i % 2 == 0 {
+                gort::yield_now();
+            }
+            if !cxx.caught().is_null() {
+                eprintln!("a goroutine runs within another one's catch block");
+                std::process::exit(1);
+            }
+            values.recv().unwrap();
+        }
+        for h in catching {
+            assert_eq!(h.join().unwrap(), 50);
+        }
+    });
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn goroutines_that_park_in_a_catch_block_do_not_disturb_each_other() {
+    let test = "goroutines_that_park_in_a_catch_block_do_not_disturb_each_other";
+    in_child(test, &[], || {
+        wait_in_catch_blocks(gort::Runtime::builder);
+        wait_in_catch_blocks(|| gort::Runtime::builder().migrate_always());
+    })
+    .with_status(0);
 }

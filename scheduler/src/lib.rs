@@ -23,6 +23,8 @@ compile_error!("gort runs on Linux on x86_64 and aarch64");
 
 #[cfg(not(loom))]
 pub mod config;
+#[cfg(not(loom))]
+mod cxx;
 pub mod doze;
 #[cfg(not(loom))]
 mod env;

@@ -7,6 +7,7 @@
 //! compares it at most ([`G::runs_on`](crate::g::G::runs_on)).
 
 use crate::config::{Config, ConfigError, MAX_PROCS, OtherThreads};
+use crate::cxx;
 use crate::fork;
 use crate::gate::Gate;
 use crate::globq::GlobQueue;
@@ -116,7 +117,10 @@ impl Sched {
         membarrier::prepare();
         fork::prepare();
         panics::prepare();
-        systemstack(|| m::have_one(&config.thread_name))?;
+        systemstack(|| {
+            cxx::look_for_runtime();
+            m::have_one(&config.thread_name)
+        })?;
         let allp = AllP::new(MAX_PROCS);
         allp.make(n, order);
         let sched: &'static Sched = Box::leak(Box::new(Sched {

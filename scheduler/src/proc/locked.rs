@@ -20,7 +20,7 @@
 //!
 //! **Unwinding.** `std` counts panics per thread. A goroutine that stops running while it unwinds (a destructor that
 //! receives) has its M locked for that time: else those that ran on it meanwhile would find `panicking()` true, and a second
-//! panic there would abort the process.
+//! panic there would abort the process. So it is with exceptions of C++ that are caught or in flight ([`cxx`](crate::cxx)).
 
 use super::find_runnable::{Found, leave, wait_for_p};
 use super::handoffp::{handoffp, has_work};
@@ -85,7 +85,8 @@ pub(super) fn unlock(gp: &'static G) {
     }
 }
 
-/// Locks the M of a goroutine that is about to leave its stack while it unwinds; [`unlock`] when it is back.
+/// Locks the M of a goroutine that is about to leave its stack while it unwinds, or while it has caught an exception of C++;
+/// [`unlock`] when it is back.
 #[cold]
 #[inline(never)]
 pub(super) fn lock_unwinding(gp: &'static G) {

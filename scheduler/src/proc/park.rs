@@ -4,6 +4,7 @@
 
 use super::waiting::{Commit, make_runnable, park_thread_until};
 use super::{locked, pin};
+use crate::cxx;
 use crate::fork;
 use crate::g::{G, WaitReason, somebody_is_asked};
 use crate::m::M;
@@ -77,8 +78,8 @@ fn prefetch_next(mp: &'static M) {
 /// As for [`M::switch_to_g0`].
 #[inline(always)]
 unsafe fn switch_off(gp: &'static G, why: Switch) {
-    // One load, unless somebody in the process panics.
-    let unwinds = std::thread::panicking();
+    // Two loads, unless some goroutine panics, or the process has a C++ runtime.
+    let unwinds = std::thread::panicking() || cxx::in_flight();
     if unwinds {
         locked::lock_unwinding(gp);
     }
