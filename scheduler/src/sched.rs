@@ -193,7 +193,8 @@ impl Sched {
 
     /// True once the owner, all Ms, sysmon and all visitors have left.
     pub(crate) fn all_have_left(&self) -> bool {
-        self.visitors.have_left() && self.attached.load(Ordering::Acquire) == 0 && self.sysmon.is_gone()
+        // The visitors last: who gives up another hold does so during a visit, which is seen then, or its end is.
+        self.attached.load(Ordering::Acquire) == 0 && self.sysmon.is_gone() && self.visitors.have_left()
     }
 
     /// A `run` begins; it ends when what this gives is dropped.

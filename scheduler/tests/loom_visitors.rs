@@ -68,6 +68,7 @@ impl World {
         self.sched.visitors.enter();
         self.uses();
         self.sched.attached.fetch_sub(1, Ordering::AcqRel);
+        self.uses();
         if self.sched.visitors.leave() {
             self.free_those_left();
         }
