@@ -44,13 +44,13 @@ use crate::waitq::{self, Sudog};
 use gort_scheduler::g::G;
 #[cfg(loom)]
 use gort_scheduler::model::Sched;
-use gort_scheduler::proc::timers::{arm, arm_parking, tell};
+use gort_scheduler::proc::timers::{Closed, arm, arm_elsewhere, arm_parking, tell};
 use gort_scheduler::proc::{current, getg};
 #[cfg(not(loom))]
 use gort_scheduler::sched::Sched;
 use gort_scheduler::sync::atomic::{AtomicU64, Ordering};
 use gort_scheduler::time::clock::Nanos;
-use gort_scheduler::time::{Firing, Kind, Timer};
+use gort_scheduler::time::{Firing, Kind, Timer, Timers};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::time::Instant;
@@ -75,7 +75,7 @@ pub(crate) struct TimerChan {
     fallback: Fallback,
 }
 
-static KIND: Kind = Kind { pin, fire, ended };
+static KIND: Kind = Kind { pin, hold: pin, fire, ended };
 
 impl TimerChan {
     pub fn new(c: *const Hchan, when: Nanos, period: u64, fallback: Fallback) -> TimerChan {
@@ -173,8 +173,11 @@ impl TimerChan {
     pub fn block(&self, gp: &'static G, c: &Hchan) {
         if self.arms(c) {
             // SAFETY: the timer is disarmed before the channel goes (C3).
-            let owed = unsafe { arm_parking(gp, self.sched(gp), &raw const self.timer, self.when()) };
-            self.owes.set(owed);
+            match unsafe { arm_parking(gp, self.sched(gp), &raw const self.timer, self.when()) } {
+                Ok(owed) => self.owes.set(owed),
+                // Its wait is void. If others wait, they arm the timer themselves.
+                Err(Closed) => self.armed.set(false),
+            }
         }
     }
 
@@ -217,10 +220,13 @@ impl TimerChan {
         let (when, period) = setting.unwrap_or((Nanos::NEVER, 0));
         self.set_when(when);
         self.period.set(period);
-        let served = if c.recvq.is_empty() { None } else { self.set_for_waiters(c) };
+        let (served, homeless) = if c.recvq.is_empty() { (None, false) } else { self.set_for_waiters(c) };
         let owed = self.take_debt();
         c.lock.unlock();
         tell(owed);
+        if homeless {
+            self.find_home(c);
+        }
         if let Some(sg) = served {
             // SAFETY: dequeued and served by `set_for_waiters`.
             unsafe { waitq::ready_by(me, sg) };
@@ -228,20 +234,43 @@ impl TimerChan {
         was
     }
 
-    /// The setting has changed while somebody waits. Under the lock; who is served must be readied after it.
+    /// The setting has changed while somebody waits. Under the lock; who is served must be readied after it. Whether the timer could
+    /// not be armed here, and is to [find a home](TimerChan::find_home).
     #[cold]
     #[inline(never)]
-    fn set_for_waiters(&self, c: &Hchan) -> Option<*const Sudog> {
+    fn set_for_waiters(&self, c: &Hchan) -> (Option<*const Sudog>, bool) {
         self.disarm();
         // SAFETY: under the lock.
         let served = unsafe { self.serve(c) };
+        let mut homeless = false;
         if self.arms(c) {
             let gp = getg();
             // SAFETY: the timer is disarmed before the channel goes (C3).
-            let owed = unsafe { arm(gp, self.sched(gp), &raw const self.timer, self.when()) };
-            self.owes.set(owed);
+            match unsafe { arm(gp, self.sched(gp), &raw const self.timer, self.when()) } {
+                Ok(owed) => self.owes.set(owed),
+                Err(Closed) => {
+                    self.armed.set(false);
+                    homeless = true;
+                }
+            }
         }
-        served
+        (served, homeless)
+    }
+
+    /// The scheduler in which it was, or would be, armed has ended: arms it in the fallback, if it must be. The channel is alive, its
+    /// lock is open. On any stack.
+    #[cold]
+    fn find_home(&self, c: &Hchan) {
+        let sched = (self.fallback)();
+        c.lock.lock();
+        let owed = if self.arms(c) {
+            // SAFETY: the timer is disarmed before the channel goes (C3).
+            unsafe { arm_elsewhere(sched, &raw const self.timer, self.when()) }
+        } else {
+            None
+        };
+        c.lock.unlock();
+        tell(owed);
     }
 }
 
@@ -295,14 +324,18 @@ unsafe fn fire(timer: *const Timer, firing: &mut Firing) {
         hchan.lock.lock();
         t.armed.set(false);
         let served = t.serve(hchan);
-        if t.arms(hchan) {
-            firing.arm(timer, t.when());
+        let homeless = t.arms(hchan) && !firing.arm(timer, t.when());
+        if homeless {
+            t.armed.set(false);
         }
         hchan.lock.unlock();
         if let Some(sg) = served {
             let g = (*sg).g;
             g.set_param(sg.cast_mut().cast());
             firing.ready(g);
+        }
+        if homeless {
+            t.find_home(hchan);
         }
         unpin(c);
     }
@@ -311,22 +344,20 @@ unsafe fn fire(timer: *const Timer, firing: &mut Firing) {
 /// # Safety
 ///
 /// As [`Kind`] has it.
-unsafe fn ended(timer: *const Timer) {
+unsafe fn ended(timer: *const Timer, from: &'static Timers) {
     // SAFETY: `pin` keeps it alive.
     unsafe {
         let (t, c) = chan_of(timer);
         let hchan = c.as_ref();
         hchan.lock.lock();
-        t.armed.set(false);
+        if t.timer.leave(from).is_some() {
+            t.armed.set(false);
+        }
         // Those who wait in a scheduler that has ended are abandoned.
         let others = hchan.recvq.any(|sg| !sg.g.waits_are_void());
         hchan.lock.unlock();
         if others {
-            let sched = (t.fallback)();
-            hchan.lock.lock();
-            let owed = if t.arms(hchan) { arm(getg(), sched, timer, t.when()) } else { None };
-            hchan.lock.unlock();
-            tell(owed);
+            t.find_home(hchan);
         }
         unpin(c);
     }

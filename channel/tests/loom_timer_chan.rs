@@ -16,7 +16,8 @@ const DUE: Nanos = Nanos(10);
 const LATER: u64 = 20;
 
 fn fallback() -> &'static Sched {
-    &Sched
+    static FALLBACK: Sched = Sched::new();
+    &FALLBACK
 }
 
 /// A timer channel that is due at DUE, and what wakes who waits for it otherwise.

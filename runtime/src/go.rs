@@ -1,13 +1,14 @@
 //! Starting goroutines: [`go`](go()), [`Builder`], [`JoinHandle`], and what a goroutine can ask of its scheduler.
 
-use crate::global::{current_if_any, sched_of};
+use crate::global::{current_if_any, global, sched_of};
 use gort_scheduler::g::{G, GoroutineId};
 use gort_scheduler::proc::newproc::Options;
 use gort_scheduler::proc::procresize;
-use gort_scheduler::proc::{self, Goroutine, getg, try_spawn};
+use gort_scheduler::proc::{self, Goroutine, getg, timers, try_spawn};
 use gort_scheduler::sched::Sched;
 use std::fmt;
 use std::io;
+use std::panic::Location;
 
 /// Starts a goroutine that runs `f` (Go's `go f()`): on the caller's runtime if it is a goroutine, else on the global
 /// one, which is started when it is first needed. The [`go!`](crate::go!) macro has more forms.
@@ -33,6 +34,59 @@ where
 {
     let me = getg();
     spawn_with(me, sched_of(me), Options::default(), f)
+}
+
+/// [`go`](go()) for what belongs to nothing of the caller's runtime: where that takes no goroutines any more, or ends before this
+/// one has run, on the global one.
+#[track_caller]
+pub(crate) fn go_somewhere<F: FnOnce() + Send + 'static>(f: F) {
+    let me = getg();
+    let body = Outlives::new(Location::caller(), f, |f| f());
+    if let Err(body) = timers::spawn_now(me, sched_of(me), body.at, body, Outlives::run)
+        && body.run_elsewhere().is_err()
+    {
+        cannot_start(&io::Error::from(io::ErrorKind::OutOfMemory));
+    }
+}
+
+/// The body of a goroutine that belongs to nothing of its runtime: `f(data)`. One that is dropped because the runtime has ended before
+/// it ran, runs on the global one.
+pub(crate) struct Outlives<D: Send + 'static> {
+    pub at: &'static Location<'static>,
+    data: Option<D>,
+    f: fn(D),
+}
+
+impl<D: Send + 'static> Outlives<D> {
+    pub fn new(at: &'static Location<'static>, data: D, f: fn(D)) -> Outlives<D> {
+        Outlives { at, data: Some(data), f }
+    }
+
+    pub fn into_inner(mut self) -> D {
+        self.data.take().expect("it has not run")
+    }
+
+    pub fn run(self) {
+        let f = self.f;
+        f(self.into_inner());
+    }
+
+    /// Runs it on the global runtime, which does not end.
+    fn run_elsewhere(self) -> Result<(), D> {
+        let (at, f) = (self.at, self.f);
+        timers::spawn_elsewhere(global().sched(), at, self.into_inner(), f)
+    }
+}
+
+impl<D: Send + 'static> Drop for Outlives<D> {
+    fn drop(&mut self) {
+        // A model has no runtime that outlives it.
+        let data = if cfg!(shuttle) { None } else { self.data.take() };
+        if let Some(data) = data {
+            // Without a stack for it there is nobody who could be told.
+            let _ = timers::spawn_elsewhere(global().sched(), self.at, data, self.f);
+        }
+    }
 }
 
 #[track_caller]

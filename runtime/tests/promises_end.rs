@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{SIZES, Watchdog, at_size, builder, eventually, until_parked};
+use common::{Ledger, Rng, SIZES, Watchdog, at_size, builder, eventually, until_parked};
+use gort::context::{self, Context, ContextError, background, with_cancel, with_timeout};
 use gort::sync::{Barrier, Condvar, Mutex, Once, OnceLock, RwLock, Semaphore, SingleFlight, WaitGroup};
 use gort::{
     JoinHandle, RecvTimeoutError, Runtime, Select, TryRecvError, TrySendError, chan, channel, go, select,
@@ -15,6 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(3600);
+/// For what comes in milliseconds.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the body for each size of the runtimes that it ends, under a watchdog.
 #[track_caller]
@@ -481,6 +484,166 @@ fn a_join_of_the_dead_ends_and_a_join_by_the_dead_wakes_nobody() {
                 until_parked(&h, "join");
                 assert!(h.join().is_err());
             }
+        });
+    });
+}
+
+// -- Timers that belong to nothing of the runtime --
+
+const SOON: Duration = Duration::from_millis(20);
+
+/// The error of a context, when it is done.
+#[track_caller]
+fn end_of(ctx: &Context) -> ContextError {
+    assert_eq!(ctx.done().recv_timeout(LIMIT), Err(RecvTimeoutError::Closed), "it is not done");
+    ctx.err().expect("it is done")
+}
+
+#[test]
+fn a_deadline_outlives_the_runtime_that_made_the_context() {
+    for_each_size(|procs| {
+        let rt = builder(procs).build().unwrap();
+        let (tx, rx) = channel(1);
+        let (ctx, below, cancel, asked_before) = rt.run(|| {
+            let (ctx, _) = with_timeout(&background(), SOON);
+            let (below, cancel) = with_cancel(&ctx);
+            drop(context::after_func(&below, move || tx.send("ran").unwrap()));
+            let (other, _) = with_timeout(&background(), SOON);
+            (ctx, below, cancel, (other.done(), other))
+        });
+        drop(rt);
+        assert_eq!(end_of(&below), ContextError::DeadlineExceeded);
+        assert_eq!(end_of(&ctx), ContextError::DeadlineExceeded);
+        assert_eq!(rx.recv(), Some("ran"));
+        assert_eq!(asked_before.0.recv_timeout(LIMIT), Err(RecvTimeoutError::Closed));
+        assert_eq!(asked_before.1.err(), Some(ContextError::DeadlineExceeded));
+        cancel();
+    });
+}
+
+#[test]
+fn a_deadline_that_comes_while_the_runtime_ends_is_heard_there() {
+    for_each_size(|procs| {
+        let rt = builder(procs).build().unwrap();
+        let h = rt.go(|| {
+            let (ctx, _) = with_timeout(&background(), SOON);
+            _ = ctx.done().recv();
+            ctx.err()
+        });
+        until_parked(&h, "chan receive");
+        // Nothing new may be started here any more.
+        assert_eq!(rt.shutdown_timeout(LIMIT), 0);
+        assert_eq!(h.join().unwrap(), Some(ContextError::DeadlineExceeded));
+    });
+}
+
+#[test]
+fn what_waits_for_a_context_is_started_though_the_runtime_of_its_cancel_ends() {
+    for_each_size(|procs| {
+        let (ctx, cancel) = with_cancel(&background());
+        let (tx, rx) = channel(1);
+        drop(context::after_func(&ctx, move || tx.send("ran").unwrap()));
+        let rt = builder(procs).build().unwrap();
+        let (refused, may_go) = (Arc::new(AtomicBool::new(false)), chan::<()>(0));
+        let (said, go_on) = (refused.clone(), may_go.clone());
+        rt.go(move || {
+            go_on.recv();
+            // Until nothing can be started here.
+            while std::panic::catch_unwind(|| drop(go(|| ()))).is_ok() {
+                gort::yield_now();
+            }
+            said.store(true, SeqCst);
+            cancel();
+        });
+        may_go.send(());
+        assert_eq!(rt.shutdown_timeout(LIMIT), 0);
+        assert!(refused.load(SeqCst));
+        assert_eq!(rx.recv_timeout(LIMIT), Ok("ran"));
+    });
+}
+
+#[test]
+fn a_function_timer_outlives_the_runtime_that_set_it() {
+    for_each_size(|procs| {
+        let rt = builder(procs).build().unwrap();
+        let ledger = Ledger::default();
+        let (tx, rx) = channel(10);
+        let set = |d: Duration, what: &'static str| {
+            let (tx, token) = (tx.clone(), ledger.token());
+            rt.run(|| {
+                time::after_func(d, move || {
+                    let _token = &token;
+                    tx.send(what).unwrap();
+                })
+            })
+        };
+        let (soon, stopped, forever, again) =
+            (set(SOON, "soon"), set(LONG, "stopped"), set(Duration::MAX, "for ever"), set(LONG, "again"));
+        drop(rt);
+        assert!(stopped.stop() && !stopped.stop());
+        assert_eq!(rx.recv_timeout(LIMIT), Ok("soon"));
+        assert!(again.reset(Duration::from_millis(1)), "it was to come");
+        assert_eq!(rx.recv_timeout(LIMIT), Ok("again"));
+        assert!(!soon.stop() && !again.stop() && forever.stop());
+        drop((soon, stopped, forever, again, tx));
+        eventually("the functions are dropped", || ledger.dropped() == 4);
+        assert_eq!(rx.recv(), None);
+    });
+}
+
+#[test]
+fn a_stop_that_races_with_the_end_has_the_timer_or_its_function_runs() {
+    for_each_size(|procs| {
+        let mut rng = Rng(procs as u64);
+        for _ in 0..if procs == 64 { 20 } else { 100 } {
+            let rt = builder(procs).build().unwrap();
+            let ran = Arc::new(AtomicUsize::new(0));
+            let timers: Vec<_> = (0..20)
+                .map(|_| {
+                    let (ran, d) = (ran.clone(), Duration::from_micros(rng.below(300) as u64));
+                    rt.run(|| time::after_func(d, move || _ = ran.fetch_add(1, SeqCst)))
+                })
+                .collect();
+            let pause = rng.below(300) as u64;
+            let stopper = thread::spawn(move || {
+                thread::sleep(Duration::from_micros(pause));
+                timers.iter().filter(|timer| timer.stop()).count()
+            });
+            thread::sleep(Duration::from_micros(rng.below(300) as u64));
+            drop(rt);
+            let stopped = stopper.join().unwrap();
+            eventually("each is stopped or runs", || stopped + ran.load(SeqCst) >= 20);
+            assert_eq!(stopped + ran.load(SeqCst), 20);
+        }
+    });
+}
+
+#[test]
+fn the_last_steps_of_an_abandoned_goroutine_set_timers_for_others() {
+    for_each_size(|procs| {
+        let timer = Arc::new(time::Timer::new(LONG));
+        let (running, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (tx, rx) = channel(1);
+        let rt = builder(procs).build().unwrap();
+        let (t, r, e) = (timer.clone(), running.clone(), ended.clone());
+        rt.go(move || {
+            r.store(true, SeqCst);
+            while !e.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            t.reset(SOON);
+            drop(time::after_func(SOON, move || tx.send(()).unwrap()));
+            drop(time::after_func(LONG, || ()));
+        });
+        eventually("it runs", || running.load(SeqCst));
+        at_size(procs, || {
+            let c = timer.c().clone();
+            let waiting = go!(move || c.recv_timeout(LIMIT).is_ok());
+            until_parked(&waiting, "chan receive");
+            drop(rt);
+            ended.store(true, SeqCst);
+            assert!(waiting.join().unwrap());
+            assert_eq!(rx.recv_timeout(LIMIT), Ok(()));
         });
     });
 }

@@ -14,7 +14,8 @@ pub struct M;
 /// A scheduler, of which a model has none or one that ends.
 #[derive(Debug)]
 pub struct Sched {
-    stopped: loom::sync::atomic::AtomicBool,
+    /// Not the model's: where the look and the end meet there are steps enough around both.
+    stopped: std::sync::atomic::AtomicBool,
 }
 
 std::thread_local! {
@@ -42,15 +43,15 @@ pub fn set_starved(starved: bool) {
 }
 
 impl Sched {
-    /// A scheduler that has not ended; the model ends with [`Sched::forget`].
-    pub fn start() -> &'static Sched {
-        ENDS.set(true);
-        Box::leak(Box::new(Sched { stopped: loom::sync::atomic::AtomicBool::new(false) }))
+    /// One that nobody ends.
+    pub const fn new() -> Sched {
+        Sched { stopped: std::sync::atomic::AtomicBool::new(false) }
     }
 
-    /// The models that come now have none.
-    pub fn forget() {
-        ENDS.set(false);
+    /// One that will end, in this and all models of the thread that come after.
+    pub fn start() -> &'static Sched {
+        ENDS.set(true);
+        Box::leak(Box::new(Sched::new()))
     }
 
     /// The caller is a goroutine of it from now on.
@@ -60,12 +61,12 @@ impl Sched {
 
     /// It ends.
     pub fn stop(&self) {
-        self.stopped.store(true, loom::sync::atomic::Ordering::Release);
+        self.stopped.store(true, std::sync::atomic::Ordering::Release);
     }
 
     /// As in the real one.
     pub fn stopped(&self) -> bool {
-        self.stopped.load(loom::sync::atomic::Ordering::Acquire)
+        self.stopped.load(std::sync::atomic::Ordering::Acquire)
     }
 }
 
@@ -221,13 +222,40 @@ pub mod proc {
             _sched: &Sched,
             timer: *const Timer,
             when: Nanos,
+        ) -> Result<Option<&'static Sched>, Closed> {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { heap().arm(timer, when) };
+            Ok(None)
+        }
+
+        pub use arm as arm_parking;
+
+        /// As in the real one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Closed;
+
+        /// As in the real one, in the one heap.
+        ///
+        /// # Safety
+        ///
+        /// As in the real one.
+        pub unsafe fn arm_elsewhere(
+            _sched: &Sched,
+            timer: *const Timer,
+            when: Nanos,
         ) -> Option<&'static Sched> {
             // SAFETY: the caller's promise.
             let _ = unsafe { heap().arm(timer, when) };
             None
         }
 
-        pub use arm as arm_parking;
+        /// The one heap.
+        pub(crate) fn heap_for(_sched: &Sched) -> &'static Timers {
+            heap()
+        }
+
+        /// No keeper in a model.
+        pub(crate) fn told(_sched: &Sched) {}
 
         /// No keeper in a model.
         pub fn tell(_owed: Option<&'static Sched>) {}
@@ -256,9 +284,11 @@ pub mod proc {
             /// # Safety
             ///
             /// As in the real one.
-            pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) {
+            #[must_use]
+            pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) -> bool {
                 // SAFETY: the caller's promise.
                 let _ = unsafe { heap().arm(timer, when) };
+                true
             }
         }
     }

@@ -2,7 +2,7 @@
 //! `time`, F1 of `time::func`).
 #![cfg(loom)]
 
-use gort_scheduler::model::new_g;
+use gort_scheduler::model::{Sched, new_g};
 use gort_scheduler::time::clock::Nanos;
 use gort_scheduler::time::func::{Act, FuncTimer};
 use gort_scheduler::time::{Firing, Put, Timer, Timers};
@@ -54,6 +54,11 @@ struct Count {
 impl Act for Count {
     fn act(timer: std::sync::Arc<FuncTimer<Count>>, _firing: &mut Firing) {
         timer.action().acted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn fallback() -> Option<&'static Sched> {
+        static FALLBACK: Sched = Sched::new();
+        Some(&FALLBACK)
     }
 }
 

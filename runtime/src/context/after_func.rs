@@ -5,7 +5,7 @@
 
 use super::node::{Node, Registered};
 use super::{Child, Context, StopFunc};
-use crate::go::go;
+use crate::go::go_somewhere;
 use gort_scheduler::sync::Spinning;
 use std::sync::{Arc, Weak};
 
@@ -31,7 +31,7 @@ impl AfterFunc {
         let f = self.f.lock().take();
         match f {
             Some(f) if self.at_once => f(),
-            Some(f) => _ = go(f),
+            Some(f) => go_somewhere(f),
             None => {}
         }
     }

@@ -1,13 +1,16 @@
 //! [`after_func`]: a function that is called in a goroutine of its own when the time has come (Go's `AfterFunc`).
 //!
 //! The timer fires on the scheduler's own stack and does no more than start the goroutine; the goroutine waits for its turn
-//! ([`Turn`]), since an earlier firing may still be at it, and calls the function.
+//! ([`Turn`]), since an earlier firing may still be at it, and calls the function. Neither is the runtime's in which it is armed: if
+//! that ends, the timer moves to the global one, and so does a goroutine that has not run.
 
 use super::Timer;
-use crate::global::sched_of;
+use crate::global::{global, sched_of};
+use crate::go::Outlives;
 use gort_scheduler::g::WaitReason;
 use gort_scheduler::gate::Gate;
 use gort_scheduler::proc::{getg, preempt_point, timers};
+use gort_scheduler::sched::Sched;
 use gort_scheduler::time::Firing;
 use gort_scheduler::time::clock::Nanos;
 use gort_scheduler::time::func::{Act, FuncTimer};
@@ -23,7 +26,7 @@ use std::time::Duration;
 /// first one has returned. A panic in `f` is reported as that of any goroutine.
 ///
 /// The goroutine runs on the runtime of whoever armed the timer last, on the global one if that was a plain thread. When
-/// that is shut down before, the timer never fires.
+/// that runtime has ended by then, or is about to, it runs on the global one as well: the timer is not that runtime's.
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,9 +77,15 @@ impl<F: FnMut() + Send + 'static> Call<F> {
 
 impl<F: FnMut() + Send + 'static> Act for Call<F> {
     fn act(timer: Arc<FuncTimer<Self>>, firing: &mut Firing) {
-        if let Err(timer) = firing.spawn(timer.action().at, timer, run) {
-            firing.arm_again(timer);
+        let due = Outlives::new(timer.action().at, timer, run);
+        if let Err(due) = firing.spawn(due.at, due, Outlives::run) {
+            firing.arm_again(due.into_inner());
         }
+    }
+
+    fn fallback() -> Option<&'static Sched> {
+        // A model has no runtime that outlives it.
+        (!cfg!(shuttle)).then(|| global().sched())
     }
 }
 
@@ -91,7 +100,9 @@ pub(super) fn arm<F: FnMut() + Send + 'static>(timer: &Arc<FuncTimer<Call<F>>>, 
     let sched = sched_of(me);
     let was = if d.is_zero() {
         let was = timer.stop();
-        if timers::spawn_now(me, sched, timer.action().at, timer.clone(), run).is_err() {
+        let due = Outlives::new(timer.action().at, timer.clone(), run);
+        if let Err(due) = timers::spawn_now(me, sched, due.at, due, Outlives::run) {
+            drop(due.into_inner());
             timers::arm_func(me, sched, timer, Nanos::now());
         }
         was

@@ -61,12 +61,13 @@ impl Firing {
         }
     }
 
-    /// Arms a timer anew.
+    /// Arms a timer anew. False if the scheduler has ended.
     ///
     /// # Safety
     ///
     /// As for [`Timers::arm`].
-    pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) {
+    #[must_use]
+    pub unsafe fn arm(&mut self, timer: *const Timer, when: Nanos) -> bool {
         let timers = match self.pp {
             Some(pp) => pp.timers,
             None => any_heap(self.sched, when.0 as usize),
@@ -74,6 +75,7 @@ impl Firing {
         // SAFETY: the caller's promise.
         let put = unsafe { timers.arm(timer, when) };
         self.owes = owe_later(self.sched, self.pp, put).or(self.owes);
+        put != Put::Closed
     }
 
     /// Starts a goroutine, spawned at this place of the program.
@@ -89,12 +91,26 @@ impl Firing {
         spawn_at(self.pp, false, self.sched, at, data, f)
     }
 
-    /// Arms a function timer anew that could not act: a little later, or, if the scheduler ends, never.
+    /// Arms a function timer anew that could not act: a little later, for there was no stack; or at once in the fallback, for this
+    /// scheduler takes no goroutines any more.
     pub fn arm_again<A: Act>(&mut self, timer: Arc<FuncTimer<A>>) {
-        let open = self.sched.state.load(Ordering::Acquire) == OPEN;
-        let when = if open { Nanos::now().after(AGAIN) } else { Nanos(Nanos::NEVER.0 - 1) };
-        let timers = self.pp.map_or_else(|| any_heap(self.sched, 0), |pp| pp.timers);
-        owe(self.sched, self.pp, timer.arm_again(timers, when));
+        let mut timer = timer;
+        if self.sched.state.load(Ordering::Acquire) == OPEN {
+            let timers = self.pp.map_or_else(|| any_heap(self.sched, 0), |pp| pp.timers);
+            match timer.arm_again(timers, Nanos::now().after(AGAIN)) {
+                Ok(put) => return owe(self.sched, self.pp, put),
+                Err(closed) => timer = closed,
+            }
+        }
+        match A::fallback() {
+            Some(sched) => {
+                if let Ok(Put::First) = timer.arm_again(heap_for(sched), Nanos::now()) {
+                    told(sched);
+                }
+            }
+            // Lost (F2 of `func`).
+            None => std::mem::forget(timer),
+        }
     }
 }
 
@@ -110,6 +126,16 @@ impl Drop for Firing {
 /// A heap for a caller without a P; `salt` spreads them.
 fn any_heap(sched: &'static Sched, salt: usize) -> &'static Timers {
     sched.allp[salt % sched.max_procs()].timers
+}
+
+/// A heap of a scheduler to which the caller need not belong. Who is the first in it [tells](told).
+pub(crate) fn heap_for(sched: &'static Sched) -> &'static Timers {
+    any_heap(sched, 0)
+}
+
+/// Tells the keeper of a timer that was put into a heap of [`heap_for`], as its first. No lock is held.
+pub(crate) fn told(sched: &'static Sched) {
+    sched.timer_is_first();
 }
 
 /// Calls `f` with the heap for a timer of the caller, `gp`, and the P that the caller holds.
@@ -174,39 +200,70 @@ pub unsafe fn arm_parked(gp: &'static G, sched: &'static Sched, timer: *const Ti
     owe(sched, pp, put);
 }
 
+/// A timer is not armed, because the scheduler has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
 /// Arms a timer for the caller, `gp`, who parks next. What it gives must be [told](tell) when no lock is held.
+///
+/// # Errors
+///
+/// When the scheduler has ended.
 ///
 /// # Safety
 ///
 /// As for [`Timers::arm`].
-#[must_use]
 pub unsafe fn arm_parking(
     gp: &'static G,
     sched: &'static Sched,
     timer: *const Timer,
     when: Nanos,
-) -> Option<&'static Sched> {
+) -> Result<Option<&'static Sched>, Closed> {
     with_heap(gp, sched, |timers, pp| {
         // SAFETY: the caller's promise.
-        let put = unsafe { timers.arm(timer, when) };
-        owe_later(sched, pp, put)
+        match unsafe { timers.arm(timer, when) } {
+            Put::Closed => Err(Closed),
+            put => Ok(owe_later(sched, pp, put)),
+        }
     })
 }
 
 /// Arms a timer for the caller, `gp`, who goes on. What it gives must be [told](tell) when no lock is held.
 ///
+/// # Errors
+///
+/// As for [`arm_parking`].
+///
 /// # Safety
 ///
 /// As for [`Timers::arm`].
-#[must_use]
 pub unsafe fn arm(
     gp: &'static G,
     sched: &'static Sched,
     timer: *const Timer,
     when: Nanos,
+) -> Result<Option<&'static Sched>, Closed> {
+    // SAFETY: the caller's promise.
+    match with_heap(gp, sched, |timers, _| unsafe { timers.arm(timer, when) }) {
+        Put::Closed => Err(Closed),
+        put => Ok(owe_later(sched, None, put)),
+    }
+}
+
+/// Arms a timer in a scheduler that does not end, and to which the caller need not belong; on any stack. What it gives must be
+/// [told](tell) when no lock is held.
+///
+/// # Safety
+///
+/// As for [`Timers::arm`].
+#[must_use]
+pub unsafe fn arm_elsewhere(
+    sched: &'static Sched,
+    timer: *const Timer,
+    when: Nanos,
 ) -> Option<&'static Sched> {
     // SAFETY: the caller's promise.
-    let put = with_heap(gp, sched, |timers, _| unsafe { timers.arm(timer, when) });
+    let put = unsafe { any_heap(sched, when.0 as usize).arm(timer, when) };
     owe_later(sched, None, put)
 }
 
@@ -218,8 +275,17 @@ pub fn arm_func<A: Act>(
     when: Nanos,
 ) -> bool {
     let (was, put) = with_heap(gp, sched, |timers, _| timer.arm(timers, when));
-    if put == Put::First {
-        sched.timer_is_first();
+    match put {
+        Put::First => sched.timer_is_first(),
+        Put::Later => {}
+        // The caller's last steps: its scheduler has ended.
+        Put::Closed => {
+            if let Some(sched) = A::fallback()
+                && timer.arm(heap_for(sched), when).1 == Put::First
+            {
+                told(sched);
+            }
+        }
     }
     was
 }
@@ -242,6 +308,24 @@ where
 {
     let held = HeldP::of(me, sched);
     spawn_at(held.as_ref().map(HeldP::p), true, sched, at, data, f)
+}
+
+/// Starts a goroutine in a scheduler that does not end, and to which the caller need not belong. On any stack.
+///
+/// # Errors
+///
+/// When there can be no stack for it.
+pub fn spawn_elsewhere<D, F>(
+    sched: &'static Sched,
+    at: &'static Location<'static>,
+    data: D,
+    f: F,
+) -> Result<(), D>
+where
+    D: Send + 'static,
+    F: FnOnce(D) + Send + 'static,
+{
+    spawn_at(None, false, sched, at, data, f)
 }
 
 /// Runs the timers that are due, if it is time to look: of this P on every pass that finds its queue empty, of this one and
@@ -317,7 +401,7 @@ pub(super) fn run_without_p(sched: &'static Sched) {
     drop(firing);
 }
 
-/// The scheduler has stopped: its timers never fire.
+/// The scheduler has stopped: its timers fire elsewhere, or never (I4 of `time`).
 pub(super) fn end(sched: &'static Sched) {
     sched.allp.iter().for_each(|pp| pp.timers.end());
 }

@@ -9,9 +9,18 @@
 //!
 //! F2: What the action holds is never dropped on g0: the firing's count goes on with the action, and the others are held
 //! elsewhere.
+//!
+//! F3: The timer of a scheduler that ends belongs to nothing of it, and moves, with the heap's count, to the fallback. Taken out of
+//! the one heap and put into the other under `lock`: a stop finds it in one of them. One that finds no scheduler that spawns, while
+//! its own is about to end, goes there too ([`Firing::arm_again`]).
 
 use super::clock::Nanos;
 use super::{Firing, Kind, Put, Timer, Timers};
+#[cfg(loom)]
+use crate::model::Sched;
+use crate::proc::timers::{heap_for, told};
+#[cfg(not(loom))]
+use crate::sched::Sched;
 use crate::sync::SpinLock;
 use std::cell::Cell;
 use std::fmt;
@@ -23,6 +32,9 @@ pub trait Act: Send + Sync + Sized + 'static {
     /// It is time. Runs on g0, or on sysmon: must not block nor run user code, and passes the count on to where it may be
     /// dropped.
     fn act(timer: Arc<FuncTimer<Self>>, firing: &mut Firing);
+
+    /// Gives the scheduler that serves those whose own has ended, and does not end itself; if there is none they go as well.
+    fn fallback() -> Option<&'static Sched>;
 }
 
 /// See the module.
@@ -45,7 +57,7 @@ impl<A> fmt::Debug for FuncTimer<A> {
 }
 
 impl<A: Act> FuncTimer<A> {
-    const KIND: Kind = Kind { pin: Self::pin, fire: Self::fire, ended: Self::ended };
+    const KIND: Kind = Kind { pin: Self::pin, hold: Self::hold, fire: Self::fire, ended: Self::ended };
 
     /// A timer that is not armed.
     pub fn new(action: A) -> Arc<FuncTimer<A>> {
@@ -94,7 +106,11 @@ impl<A: Act> FuncTimer<A> {
     }
 
     /// Arms it with the count that a firing of it was handed, unless it was armed meanwhile. Runs on g0.
-    pub fn arm_again(self: Arc<Self>, timers: &'static Timers, when: Nanos) -> Put {
+    ///
+    /// # Errors
+    ///
+    /// When the heap's scheduler has ended; with the count.
+    pub fn arm_again(self: Arc<Self>, timers: &'static Timers, when: Nanos) -> Result<Put, Arc<Self>> {
         // The count is the heap's from here on. If it cannot be, it is lost (F2): that takes a timer that fired while there was
         // no stack or while its scheduler ended, and was armed anew at that moment.
         let timer = Arc::into_raw(self);
@@ -108,7 +124,8 @@ impl<A: Act> FuncTimer<A> {
             unsafe { timers.arm(timer.cast(), when) }
         };
         this.lock.unlock();
-        put
+        // SAFETY: the count is still ours, for no heap has it.
+        if put == Put::Closed { Err(unsafe { Arc::from_raw(timer) }) } else { Ok(put) }
     }
 
     /// Disarms it. True if it was armed, and so does not fire for that any more.
@@ -129,6 +146,14 @@ impl<A: Act> FuncTimer<A> {
 
     /// # Safety
     ///
+    /// Called by the heap that it is in, under its lock.
+    unsafe fn hold(timer: *const Timer) {
+        // SAFETY: the heap has a count.
+        unsafe { Arc::increment_strong_count(timer.cast::<Self>()) };
+    }
+
+    /// # Safety
+    ///
     /// Called by a heap that has just taken it out.
     unsafe fn fire(timer: *const Timer, firing: &mut Firing) {
         // SAFETY: the count that the heap had.
@@ -136,13 +161,35 @@ impl<A: Act> FuncTimer<A> {
         A::act(this, firing);
     }
 
+    /// F3.
+    ///
     /// # Safety
     ///
-    /// As for [`FuncTimer::fire`].
-    unsafe fn ended(timer: *const Timer) {
-        // SAFETY: as above.
+    /// As [`Kind`] has it: called after `hold`.
+    unsafe fn ended(timer: *const Timer, from: &'static Timers) {
+        // SAFETY: the count that `hold` has added.
         let this = unsafe { Arc::from_raw(timer.cast::<Self>()) };
-        // A panic in a drop has been reported by the hook, and is nobody's here.
+        let fallback = A::fallback();
+        this.lock.lock();
+        let left = this.timer.leave(from);
+        let put = match (left, fallback) {
+            // SAFETY: under the lock, and just taken out; the heap's count goes along with it.
+            (Some(when), Some(sched)) => unsafe { heap_for(sched).arm(timer, when) },
+            (Some(_), None) => Put::Closed,
+            (None, _) => Put::Later,
+        };
+        this.lock.unlock();
+        match (put, fallback) {
+            (Put::First, Some(sched)) => told(sched),
+            // SAFETY: it is in no heap any more, so the heap's count is ours.
+            (Put::Closed, _) => unsafe { Self::drop_caught(Arc::from_raw(timer.cast())) },
+            _ => {}
+        }
+        Self::drop_caught(this);
+    }
+
+    /// A panic in a drop has been reported by the hook, and is nobody's here.
+    fn drop_caught(this: Arc<Self>) {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(this)));
     }
 }

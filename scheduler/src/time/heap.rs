@@ -64,6 +64,16 @@ impl<T: Copy> Heap<T> {
         self.entries.first().map(|e| e.when)
     }
 
+    /// What comes first.
+    pub fn first_item(&self) -> Option<T> {
+        self.entries.first().map(|e| self.items[e.key as usize])
+    }
+
+    /// The deadline of an entry.
+    pub fn when(&self, Key(key): Key) -> Nanos {
+        self.entries[self.places[key as usize] as usize].when
+    }
+
     /// Puts an entry in; its key.
     pub fn push(&mut self, when: Nanos, item: T) -> Key {
         let key = self.free;

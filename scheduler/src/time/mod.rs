@@ -26,8 +26,11 @@
 //!
 //! I3: Of a disarm and a firing exactly one takes the timer out, and says so.
 //!
-//! I4: Heaps are never freed. A scheduler that ends empties its heaps and closes them, and leaves them to the next one; a
-//! timer that was in one finds itself disarmed.
+//! I4: Heaps are never freed. A scheduler that ends empties its heaps and closes them, and leaves them to the next one. What
+//! belongs to nothing of that scheduler moves: a function timer or a timer channel is armed anew where plain threads arm theirs, for
+//! the same time, by its owner's lock ([`Kind::ended`]), so that a stop or a reset finds it in the one heap or in the other. A waking
+//! timer that was in a heap finds itself disarmed; its G never runs again. Whoever comes too late with a timer of the first kind is told
+//! ([`Put::Closed`]), and arms it there as well.
 //!
 //! Lock order: a channel's lock or a function timer's, then a heap's. What a timer calls runs with none of them.
 //!
@@ -82,13 +85,16 @@ enum What {
 /// What a timer that is no waking one is part of. The functions are called with its address.
 #[derive(Debug)]
 pub struct Kind {
-    /// It has just been taken out, because it is due or because its heap ends: keeps it alive until `fire` or `ended` lets
-    /// go of it. Under the heap's lock: no more than a count.
+    /// It has just been taken out, because it is due: keeps it alive until `fire` lets go of it. Under the heap's lock: no more
+    /// than a count.
     pub pin: unsafe fn(*const Timer),
+    /// Its heap ends, in which it still is: the same, until `ended` lets go of it.
+    pub hold: unsafe fn(*const Timer),
     /// It was due. On g0, or on sysmon; must not block, and runs no user code.
     pub fire: unsafe fn(*const Timer, &mut Firing),
-    /// Its scheduler has ended before it was due. Not on g0.
-    pub ended: unsafe fn(*const Timer),
+    /// Its scheduler has ended before it was due: takes it out of this heap ([`Timer::leave`]), as its owner, and puts it where it is
+    /// served. Not on g0.
+    pub ended: unsafe fn(*const Timer, &'static Timers),
 }
 
 impl std::fmt::Debug for Timer {
@@ -130,6 +136,22 @@ impl Timer {
             timers.changed(&inner.heap);
         }
         armed
+    }
+
+    /// Takes it out of this very heap, which ends. Its deadline; `None` if it was not there. Called by its owner.
+    pub fn leave(&self, from: &'static Timers) -> Option<Nanos> {
+        if !self.heap().is_some_and(|heap| ptr::eq(heap, from)) {
+            return None;
+        }
+        let mut inner = from.inner.lock();
+        let key = self.key.get();
+        (key != Key::NONE).then(|| {
+            let when = inner.heap.when(key);
+            inner.heap.remove(key);
+            self.key.set(Key::NONE);
+            from.changed(&inner.heap);
+            when
+        })
     }
 
     /// Whether it is in a heap, at some moment. Called by its owner, who alone could arm it meanwhile.
@@ -278,7 +300,8 @@ impl Timers {
             } {
                 What::Wake(gp) => {
                     let gp = *gp;
-                    let won = gp.win_select();
+                    // Void (`proc::shutdown`), if an M comes late.
+                    let won = !gp.waits_are_void() && gp.win_select();
                     drop(inner);
                     if won {
                         // No word is left for it (`begin_select` cleared the place): that means the time is over.
@@ -300,23 +323,29 @@ impl Timers {
     }
 
     /// The heap's scheduler has ended: its timers are told, and no other one gets in. Not on g0.
-    pub(crate) fn end(&self) {
+    pub fn end(&'static self) {
         loop {
             let mut inner = self.inner.lock();
             inner.closed = true;
-            let Some(timer) = inner.heap.pop_due(Nanos::NEVER) else {
+            let Some(timer) = inner.heap.first_item() else {
                 inner.heap = Heap::new();
                 self.changed(&inner.heap);
                 return;
             };
-            self.changed(&inner.heap);
-            // SAFETY: as in `run_due`. A waking timer belongs to an abandoned goroutine, whose stack is never freed.
+            // SAFETY: it is in the heap, and its owner needs the lock to take it away (I1); from `hold` on it is alive until `ended`
+            // is through. A waking timer belongs to an abandoned goroutine, whose stack is never freed.
             unsafe {
-                (*timer).key.set(Key::NONE);
-                if let What::Call(kind) = (*timer).what {
-                    (kind.pin)(timer);
-                    drop(inner);
-                    (kind.ended)(timer);
+                match (*timer).what {
+                    What::Wake(_) => {
+                        inner.heap.remove((*timer).key.get());
+                        (*timer).key.set(Key::NONE);
+                        self.changed(&inner.heap);
+                    }
+                    What::Call(kind) => {
+                        (kind.hold)(timer);
+                        drop(inner);
+                        (kind.ended)(timer, self);
+                    }
                 }
             }
         }
