@@ -3,8 +3,11 @@
 #![cfg(loom)]
 
 use gort_channel::{Chan, chan, channel, select};
-use gort_scheduler::model::sleep::expire;
-use loom::sync::Arc;
+use gort_scheduler::g::{G, Status};
+use gort_scheduler::model::Sched;
+use gort_scheduler::model::sleep::{expire, pass};
+use gort_scheduler::proc::getg;
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 use std::time::Duration;
 
@@ -254,5 +257,86 @@ fn a_deadline_leaves_no_trace_in_the_channel() {
         }
         let got = waiting.join().unwrap();
         assert_eq!(sent, got.is_some());
+    });
+}
+
+/// A receive with a time limit, on a goroutine of this scheduler; the value.
+fn receiver_of(sched: &'static Sched, ch: &Chan<V>) -> thread::JoinHandle<Option<usize>> {
+    let ch = ch.clone();
+    thread::spawn(move || {
+        sched.adopt(getg());
+        ch.recv_timeout(Duration::from_secs(1)).ok().map(|v| *v)
+    })
+}
+
+#[test]
+fn a_value_goes_to_a_receiver_before_the_end_of_its_scheduler_or_comes_back() {
+    model(2, || {
+        let sched = Sched::start();
+        let ch = chan::<V>(0);
+        let waiting = receiver_of(sched, &ch);
+        let sending = {
+            let ch = ch.clone();
+            thread::spawn(move || ch.try_send(v(1)).is_ok())
+        };
+        sched.stop();
+        assert!(ch.try_send(v(2)).is_err(), "given to one whose scheduler has ended");
+        // So that its thread ends.
+        pass();
+        let sent = sending.join().unwrap();
+        assert_eq!(waiting.join().unwrap(), sent.then_some(1));
+    });
+}
+
+#[test]
+fn a_receiver_behind_one_whose_scheduler_has_ended_is_served() {
+    model(2, || {
+        let sched = Sched::start();
+        let ch = chan::<V>(0);
+        let found: Arc<Mutex<Option<&'static G>>> = Arc::new(Mutex::new(None));
+        let dead = {
+            let (ch, found) = (ch.clone(), found.clone());
+            thread::spawn(move || {
+                sched.adopt(getg());
+                *found.lock().unwrap() = Some(getg());
+                ch.recv_timeout(Duration::from_secs(1)).ok().map(|v| *v)
+            })
+        };
+        // One that still runs might take the value itself.
+        while !found.lock().unwrap().is_some_and(|gp| gp.status() == Status::Waiting) {
+            thread::yield_now();
+        }
+        let live = {
+            let ch = ch.clone();
+            thread::spawn(move || some(ch.recv()))
+        };
+        sched.stop();
+        ch.send(v(1));
+        assert_eq!(live.join().unwrap(), 1);
+        pass();
+        assert_eq!(dead.join().unwrap(), None);
+    });
+}
+
+#[test]
+fn the_value_of_a_sender_whose_scheduler_has_ended_stays_with_it() {
+    model(2, || {
+        let sched = Sched::start();
+        let ch = chan::<V>(0);
+        let sending = {
+            let ch = ch.clone();
+            thread::spawn(move || {
+                sched.adopt(getg());
+                ch.send_timeout(v(1), Duration::from_secs(1)).is_ok()
+            })
+        };
+        let before = {
+            let ch = ch.clone();
+            thread::spawn(move || ch.try_recv().is_ok())
+        };
+        sched.stop();
+        assert!(ch.try_recv().is_err());
+        pass();
+        assert_eq!(sending.join().unwrap(), before.join().unwrap());
     });
 }

@@ -100,6 +100,28 @@ pub fn end_thread(gp: &'static G) {
     gp.end_thread();
 }
 
+std::thread_local! {
+    /// See [`freeze`].
+    static FROZEN: Cell<*const G> = const { Cell::new(std::ptr::null()) };
+}
+
+/// The calling thread does not go on when it is readied, as a goroutine that nobody runs any more, until [`thaw`].
+pub fn freeze(gp: &'static G) {
+    FROZEN.set(gp);
+}
+
+fn is_frozen(gp: &'static G) -> bool {
+    std::ptr::eq(FROZEN.get(), gp)
+}
+
+/// Readies the frozen one, whoever else has or has not, so that its thread can end. What it waited for is its no more.
+pub fn thaw(gp: &'static G) {
+    FROZEN.set(std::ptr::null());
+    gp.set_param(std::ptr::from_ref(gp).cast_mut().cast());
+    // SAFETY: it is out of all queues; whoever had the right to ready it has used it in vain.
+    unsafe { proc::goready(gp) };
+}
+
 #[path = "proc/waiting.rs"]
 pub mod waiting;
 
@@ -136,6 +158,9 @@ pub mod proc {
     ///
     /// As in the real one.
     pub unsafe fn goready(gp: &'static G) {
+        if super::is_frozen(gp) {
+            return;
+        }
         // SAFETY: the caller's promise.
         let woken = unsafe { waiting::make_runnable(gp) };
         assert!(woken, "a model's goroutines are threads");

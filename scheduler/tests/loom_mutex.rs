@@ -2,11 +2,13 @@
 //! In a model a lock counts as quiet at once (`CALM`), so the first waiter's barrier is seen from both sides.
 #![cfg(loom)]
 
-use gort_scheduler::model::{set_starved, sleep};
-use gort_scheduler::sema::Mutex;
+use gort_scheduler::g::{G, Status};
+use gort_scheduler::model::{Sched, freeze, set_starved, sleep, thaw};
+use gort_scheduler::proc::getg;
+use gort_scheduler::sema::{Mutex, leave_behind};
 use gort_scheduler::time::clock::Nanos;
 use loom::cell::UnsafeCell;
-use loom::sync::Arc;
+use loom::sync::{Arc, Mutex as LoomMutex};
 use loom::thread;
 
 fn check(bound: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -196,4 +198,56 @@ fn a_deadline_against_an_unlock() {
         timed.join().unwrap();
         assert!(counted.lock.try_lock(), "nobody has it any more");
     });
+}
+
+/// One is abandoned while it waits, or when it has just been woken or handed the lock; the other one must not sleep on an open lock,
+/// else the model deadlocks.
+fn abandoned(open: fn(&Mutex)) {
+    check(2, move || {
+        set_starved(false);
+        let (sched, counted) = (Sched::start(), Counted::new());
+        let found: Arc<LoomMutex<Option<&'static G>>> = Arc::new(LoomMutex::new(None));
+        counted.lock.lock();
+        let dead = {
+            let (counted, found) = (counted.clone(), found.clone());
+            thread::spawn(move || {
+                let gp = getg();
+                sched.adopt(gp);
+                freeze(gp);
+                *found.lock().unwrap() = Some(gp);
+                counted.lock.lock();
+            })
+        };
+        // As the end of the scheduler does, it waits until nobody runs.
+        let dead_g = loop {
+            let gp = *found.lock().unwrap();
+            match gp {
+                Some(gp) if gp.status() == Status::Waiting => break gp,
+                _ => thread::yield_now(),
+            }
+        };
+        let live = {
+            let counted = counted.clone();
+            thread::spawn(move || counted.times(1))
+        };
+        open(&counted.lock);
+        sched.stop();
+        // SAFETY: it is frozen, and its frame is there.
+        unsafe { leave_behind(dead_g) };
+        live.join().unwrap();
+        assert!(counted.lock.try_lock(), "the dead one has it");
+        counted.lock.unlock();
+        thaw(dead_g);
+        dead.join().unwrap();
+    });
+}
+
+#[test]
+fn one_that_was_woken_and_never_runs_leaves_its_turn_to_the_next() {
+    abandoned(Mutex::unlock);
+}
+
+#[test]
+fn a_lock_that_was_handed_to_one_that_never_runs_is_opened() {
+    abandoned(Mutex::unlock_fair);
 }

@@ -2,6 +2,7 @@
 //! `time`, F1 of `time::func`).
 #![cfg(loom)]
 
+use gort_scheduler::model::proc::timers::heap;
 use gort_scheduler::model::{Sched, new_g};
 use gort_scheduler::time::clock::Nanos;
 use gort_scheduler::time::func::{Act, FuncTimer};
@@ -129,5 +130,42 @@ fn two_resets_leave_it_armed_once() {
         there.run_due(Nanos(5), &mut dry());
         assert_eq!(acted.load(Ordering::Relaxed), 1);
         assert!(!timer.stop());
+    });
+}
+
+#[test]
+fn a_stop_that_meets_the_end_of_the_heap_has_the_timer_or_it_fires_elsewhere() {
+    check(|| {
+        let ending = Timers::make();
+        let (acted, timer) = count();
+        assert_eq!(timer.arm(ending, Nanos(1)), (false, Put::First));
+        let end = thread::spawn(move || ending.end());
+        let firing = fire(ending, 5);
+        let stopped = usize::from(timer.stop());
+        end.join().unwrap();
+        firing.join().unwrap();
+        heap().run_due(Nanos(5), &mut dry());
+        assert_eq!(stopped + acted.load(Ordering::Relaxed), 1, "lost, or had twice");
+        assert!(!timer.stop());
+        drop(timer);
+        assert_eq!(Arc::strong_count(&acted), 1, "a heap's count is left");
+    });
+}
+
+#[test]
+fn a_reset_that_meets_the_end_of_the_heap_finds_the_timer_armed() {
+    check(|| {
+        let (ending, there) = (Timers::make(), Timers::make());
+        let (acted, timer) = count();
+        assert_eq!(timer.arm(ending, Nanos(1)), (false, Put::First));
+        let end = thread::spawn(move || ending.end());
+        assert!(timer.arm(there, Nanos(9)).0);
+        end.join().unwrap();
+        heap().run_due(Nanos(5), &mut dry());
+        assert_eq!(acted.load(Ordering::Relaxed), 0, "the old time is forgotten");
+        there.run_due(Nanos(9), &mut dry());
+        assert_eq!(acted.load(Ordering::Relaxed), 1);
+        drop(timer);
+        assert_eq!(Arc::strong_count(&acted), 1, "a heap's count is left");
     });
 }

@@ -411,7 +411,7 @@ impl Dequeued {
 /// # Safety
 ///
 /// Nobody runs the goroutine, now or later, and the frames that it waits in, or borrows from, are still there.
-pub(crate) unsafe fn leave_behind(gp: &'static G) {
+pub unsafe fn leave_behind(gp: &'static G) {
     if gp.phase.get() != Phase::AtAddress {
         return;
     }
