@@ -196,49 +196,62 @@ fn a_close_leaves_those_whose_runtime_has_ended_where_they_are() {
     });
 }
 
-/// A value that was given before the end is its receiver's; one that is given after goes to nobody who is dead. So each is with a
-/// receiver that lives, or was taken while the runtime lived, or comes back.
+/// What is given before the end is its receiver's, though that may be abandoned with it. What is given after goes to nobody who is
+/// dead: it is received here, or comes back.
 #[test]
-fn values_that_race_with_the_end_of_runtimes_are_nowhere_else() {
+fn values_that_race_with_the_end_of_runtimes_are_not_lost_after_it() {
     for_each_size(|procs| {
         for round in 0..if procs == 64 { 10 } else { 40 } {
-            let (tx, rx) = channel::<usize>(round % 3);
-            let (sent, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-            let received = Arc::new(AtomicUsize::new(0));
+            let (tx, rx) = channel::<bool>(round % 3);
+            let (ended, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
             let feeder = {
-                let (sent, done) = (sent.clone(), done.clone());
+                let (ended, done) = (ended.clone(), done.clone());
                 thread::spawn(move || {
+                    let mut sent = [0, 0];
                     while !done.load(SeqCst) {
-                        sent.fetch_add(
-                            usize::from(tx.send_timeout(1, Duration::from_micros(50)).is_ok()),
-                            SeqCst,
-                        );
+                        let after = ended.load(SeqCst);
+                        let ok = tx.send_timeout(after, Duration::from_micros(50)).is_ok();
+                        sent[usize::from(after)] += usize::from(ok);
                     }
+                    sent
                 })
             };
             let rt = builder(procs).build().unwrap();
             let n = 8;
-            for _ in 0..n {
+            // The second: by one that still runs, to its next scheduling point.
+            let received = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+            for i in 0..n {
                 let (rx, received) = (rx.clone(), received.clone());
                 rt.go(move || {
-                    while rx.recv().is_some() {
-                        received.fetch_add(1, SeqCst);
+                    let never = chan::<()>(0);
+                    loop {
+                        let got = match i % 3 {
+                            0 => rx.recv(),
+                            1 => rx.recv_timeout(LONG).ok(),
+                            _ => select! { recv(rx) -> v => v, recv(never) -> _ => unreachable!() },
+                        };
+                        let Some(after) = got else { return };
+                        received[usize::from(after)].fetch_add(1, SeqCst);
                     }
                 });
             }
-            eventually("some are received", || received.load(SeqCst) > round);
+            eventually("some are received", || received[0].load(SeqCst) > round);
             drop(rt);
-            // From here on there is nobody but this thread.
-            let before = sent.load(SeqCst);
-            let mut got = 0;
-            while sent.load(SeqCst) < before + 20 {
-                got += usize::from(rx.try_recv().is_ok());
+            ended.store(true, SeqCst);
+            let mut got = [0, 0];
+            while got[1] < 20 {
+                let after = rx.recv().unwrap();
+                got[usize::from(after)] += 1;
             }
             done.store(true, SeqCst);
-            feeder.join().unwrap();
-            got += rx.try_iter().count();
-            let lost = sent.load(SeqCst) - received.load(SeqCst) - got;
-            assert!(lost <= n, "{lost} values are lost with {n} goroutines that could hold one each");
+            rx.iter().for_each(|after| got[usize::from(after)] += 1);
+            let sent = feeder.join().unwrap();
+            let [before, after] = [0, 1].map(|when| received[when].load(SeqCst) + got[when]);
+            assert_eq!(after, sent[1], "values that were sent after the end are lost");
+            assert!(
+                (before..=before + n).contains(&sent[0]),
+                "{sent:?} sent, {before} received before the end"
+            );
         }
     });
 }
