@@ -173,7 +173,7 @@ fn an_overflow_names_the_functions_on_top_of_the_stack() {
 fn an_overflow_by_a_large_frame_is_reported() {
     #[inline(never)]
     fn large() -> u8 {
-        let room = black_box([0_u8; 200 << 10]);
+        let room = black_box([0_u8; DEFAULT_STACK + (64 << 10)]);
         room[black_box(17)]
     }
     overflows("an_overflow_by_a_large_frame_is_reported", || {
@@ -557,8 +557,8 @@ fn a_bad_access_of_a_goroutine_is_no_overflow() {
 
 /// Writes into the guard of a goroutine that is parked, and whose frame is here.
 fn write_into_guard(frame: usize) {
-    // The frame is at the upper end of its slot; from there down are 128 KiB of stack at least, and then 64 KiB of guard.
-    write(frame - (160 << 10), 1);
+    // The frame is at the upper end of its slot; from there down is its stack, and then 64 KiB of guard.
+    write(frame - DEFAULT_STACK - (32 << 10), 1);
 }
 
 #[test]
@@ -986,6 +986,9 @@ fn too_many_goroutines(limits: &[&str]) {
     outsider.join().unwrap();
 }
 
+/// Memory for some hundred goroutines and for threads: by the size of a stack, which is larger without optimisation.
+const ROOM: u64 = if cfg!(debug_assertions) { 2048 * MIB } else { 512 * MIB };
+
 #[test]
 fn without_address_space_a_goroutine_is_refused_and_the_others_go_on() {
     for procs in ["1", "2"] {
@@ -1003,7 +1006,7 @@ fn without_memory_a_goroutine_is_refused_and_the_others_go_on() {
     for procs in ["1", "2"] {
         let test = "without_memory_a_goroutine_is_refused_and_the_others_go_on";
         let ended = in_child(test, &[("GORT_MAXPROCS", procs)], || {
-            limit(libc::RLIMIT_DATA, memory("VmData") + 512 * MIB);
+            limit(libc::RLIMIT_DATA, memory("VmData") + ROOM);
             too_many_goroutines(&["ulimit -d", "vm.overcommit_memory"]);
         });
         ended.with_status(0);
@@ -1014,7 +1017,7 @@ fn without_memory_a_goroutine_is_refused_and_the_others_go_on() {
 fn without_memory_for_more_threads_goroutines_go_on_with_those_that_there_are() {
     let test = "without_memory_for_more_threads_goroutines_go_on_with_those_that_there_are";
     let ended = in_child(test, &[("GORT_MAXPROCS", "64")], || {
-        limit(libc::RLIMIT_DATA, memory("VmData") + 512 * MIB);
+        limit(libc::RLIMIT_DATA, memory("VmData") + ROOM);
         too_many_goroutines(&["ulimit -d", "vm.overcommit_memory"]);
     });
     ended.with_status(0);
@@ -1025,7 +1028,7 @@ fn without_memory_a_goroutine_is_refused_with_guards_of_mprotect_as_well() {
     for procs in ["1", "2"] {
         let test = "without_memory_a_goroutine_is_refused_with_guards_of_mprotect_as_well";
         let ended = in_child(test, &[("GORT_MAXPROCS", procs), MPROTECT], || {
-            limit(libc::RLIMIT_DATA, memory("VmData") + 512 * MIB);
+            limit(libc::RLIMIT_DATA, memory("VmData") + ROOM);
             too_many_goroutines(&["ulimit -d", "vm.overcommit_memory"]);
         });
         ended.with_status(0);

@@ -47,8 +47,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Address space of a region when nothing forbids it: 6 million stacks of the smallest class.
-const REGION: usize = 1 << 40;
+/// Address space of a region when nothing forbids it: 6 million stacks of the smallest class, 2 million of those that builds with
+/// debug assertions have.
+const REGION: usize = if cfg!(debug_assertions) { 2 << 40 } else { 1 << 40 };
 /// Slots are made accessible so many bytes at a time at least, and as many as are accessible already, up to `MAX_STEP`.
 const MIN_STEP: usize = 32 << 20;
 const MAX_STEP: usize = 1 << 30;
