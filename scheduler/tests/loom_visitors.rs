@@ -52,8 +52,8 @@ impl World {
     fn free_those_left(&self) {
         let mut ended = self.ended.lock();
         let all_have_left = !ended.is_empty()
-            && self.sched.visitors.have_left()
-            && self.sched.attached.load(Ordering::Acquire) == 0;
+            && self.sched.attached.load(Ordering::Acquire) == 0
+            && self.sched.visitors.have_left();
         let taken = if all_have_left { ended.pop() } else { None };
         drop(ended);
         if taken.is_some() && self.sched.goroutines.load(Ordering::Acquire) == 0 {
