@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::child::in_child;
+use common::child::{in_capturing_child, in_child};
 use common::{dig_here, message, panic_message};
 use gort::{Deadlock, PanicPolicy, Runtime, chan, channel, go, max_procs, scope, select, yield_now};
 use std::env;
@@ -319,6 +319,19 @@ fn a_panic_of_nobody() {
         common::eventually("it has ended", || gort::num_goroutines() == 1);
         eprintln!("it went on");
     });
+}
+
+#[test]
+fn threads_take_no_capture_of_the_test_that_uses_the_library_first() {
+    let test = "threads_take_no_capture_of_the_test_that_uses_the_library_first";
+    let ended = in_capturing_child(test, &[], || {
+        println!("of the test itself");
+        a_panic_of_nobody();
+    });
+    // By the hook, and in the report.
+    let ended = ended.with_status(0).says(2, "nobody joins this").says(1, "it went on");
+    let out = String::from_utf8_lossy(&ended.out.stdout);
+    assert!(!out.contains("of the test itself"), "{out}");
 }
 
 #[test]

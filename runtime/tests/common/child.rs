@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Write, stdout};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio, exit};
@@ -32,8 +32,21 @@ pub struct Ended {
 /// which does this in one place only: the child runs the first body that it comes to.
 #[track_caller]
 pub fn in_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()) -> Ended {
+    child(test, vars, &["--nocapture"], body)
+}
+
+/// The same under a harness that captures what the test prints.
+#[track_caller]
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn in_capturing_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()) -> Ended {
+    child(test, vars, &[], body)
+}
+
+#[track_caller]
+fn child(test: &str, vars: &[(&str, &str)], more: &[&str], body: impl FnOnce()) -> Ended {
     if env::var_os(CHILD).is_some_and(|name| name == test) {
-        println!("{BEGUN}");
+        // Not captured.
+        writeln!(stdout(), "{BEGUN}").unwrap();
         limit(libc::RLIMIT_CORE, 0);
         body();
         exit(0);
@@ -48,7 +61,7 @@ pub fn in_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()) -> Ended
         }
         Err(_) => Command::new(exe),
     };
-    command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", test, "--include-ignored", "--test-threads=1"]).args(more);
     for name in [
         "GORT_MAXPROCS",
         "GORT_STACK_SIZE",
