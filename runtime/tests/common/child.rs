@@ -46,7 +46,7 @@ pub fn in_capturing_child(test: &str, vars: &[(&str, &str)], body: impl FnOnce()
 fn child(test: &str, vars: &[(&str, &str)], more: &[&str], body: impl FnOnce()) -> Ended {
     if env::var_os(CHILD).is_some_and(|name| name == test) {
         // Not captured.
-        writeln!(stdout(), "{BEGUN}").unwrap();
+        stdout().write_all(format!("{BEGUN}\n").as_bytes()).unwrap();
         limit(libc::RLIMIT_CORE, 0);
         body();
         exit(0);
