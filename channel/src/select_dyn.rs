@@ -159,6 +159,7 @@ impl<'a> Select<'a> {
     /// select.send_from(&full, &mut a);
     /// let i = select.send_from(&ch, &mut b);
     /// assert_eq!(select.select().index(), i);
+    /// drop(select); // it borrows the places
     /// assert_eq!((a, b, ch.recv()), (Some(5), None, Some(6)));
     /// ```
     pub fn send_from<S: SendOperand + ?Sized>(&mut self, tx: &'a S, place: &'a mut Option<S::Item>) -> usize

@@ -414,7 +414,8 @@ impl<E> Group<E> {
     fn try_permit(&self) -> Option<Permit> {
         let limit = self.state.lock().limit.clone();
         let room = limit.as_ref().is_none_or(|limit| limit.try_acquire(1));
-        room.then_some(Permit(limit))
+        // Not made where there is no room: what it is dropped with is given back.
+        room.then(|| Permit(limit))
     }
 
     #[track_caller]
