@@ -348,11 +348,45 @@ fn the_threads_of_goroutines_that_end_locked_end() {
     let test = "the_threads_of_goroutines_that_end_locked_end";
     common::child::in_child(test, &[("GORT_MAX_THREADS", "20")], || {
         end_locked(100);
-        let (before, memory) = (threads(), common::child::memory("VmRSS"));
+        let (before, memory, maps) = (threads(), common::child::memory("VmRSS"), mappings());
         end_locked(1000);
         eventually("their threads are gone", || threads() <= before + 2);
         let left = common::child::memory("VmRSS").saturating_sub(memory) / 1000;
-        assert!(left <= 20 << 10, "{left} bytes are left of each");
+        assert!(left <= 16 << 10, "{left} bytes are left of each");
+        let left = mappings().saturating_sub(maps);
+        assert!(left <= 1500, "{left} mappings are left of 1000");
+    })
+    .with_status(0);
+}
+
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+/// The C library goes through its list of threads in a child of `fork`, and where all threads change user.
+#[test]
+#[cfg(target_env = "gnu")]
+fn the_process_goes_on_after_goroutines_that_end_locked() {
+    common::child::in_child("the_process_goes_on_after_goroutines_that_end_locked", &[], || {
+        end_locked(200);
+        let threads_work = || {
+            let all: Vec<_> = (0..50).map(|n| thread::spawn(move || n)).collect();
+            all.into_iter().map(|t| t.join().unwrap()).sum::<i32>() == 1225
+        };
+        // SAFETY: the calls take numbers. The child has one thread, and uses only what the C library makes good
+        // after a fork.
+        unsafe {
+            assert_eq!(libc::setuid(libc::getuid()), 0);
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(if threads_work() { 42 } else { 1 });
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 42), "{status:#x}");
+        }
+        assert!(threads_work());
+        end_locked(200);
     })
     .with_status(0);
 }

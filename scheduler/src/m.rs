@@ -321,10 +321,8 @@ fn mstart(mp: &'static M) {
     // Wake-ups at their time, not up to 50 microseconds later. Failing is no harm.
     // SAFETY: takes two numbers.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
-    if !cfg!(shuttle) {
-        overflow::prepare_m();
-    }
-    // Until it retires.
+    // Both until it retires.
+    let alt_stacks = (!cfg!(shuttle)).then(overflow::prepare_m);
     let ours = ManuallyDrop::new(Ours::begin());
     mp.tid.store(os::gettid(), Ordering::Relaxed);
     loop {
@@ -341,7 +339,9 @@ fn mstart(mp: &'static M) {
                 POOL.lock().push(mp);
             } else if os::CAN_LEAVE_BEHIND {
                 os::block_signals();
-                overflow::forget_m();
+                if let Some(all) = alt_stacks {
+                    overflow::forget_m(all);
+                }
                 // The kernel may give its number to another thread.
                 drop(ManuallyDrop::into_inner(ours));
                 os::leave_behind();

@@ -282,19 +282,52 @@ pub fn block_signals() {
     }
 }
 
+/// Makes one mapping of the guard and the body of the calling thread's stack, which has ended its work and goes
+/// on to [`leave_behind`]. A stack that is made below it later becomes part of the same mapping.
+pub fn join_guard() {
+    let Some(Own { low, guard }) = Own::find() else { return };
+    // SAFETY: the guard, which nobody uses, lies below the stack. What the thread still does needs little of that.
+    unsafe {
+        let at = low.wrapping_byte_sub(guard);
+        libc::mprotect(at, guard, libc::PROT_READ | libc::PROT_WRITE);
+    }
+}
+
+/// The lower end of the calling thread's stack, and how long the guard below it is.
+struct Own {
+    low: *mut libc::c_void,
+    guard: usize,
+}
+
+impl Own {
+    fn find() -> Option<Own> {
+        let (mut low, mut size, mut guard) = (std::ptr::null_mut(), 0, 0);
+        // SAFETY: `attr` is filled in by the first call, and the others write into the variables above.
+        unsafe {
+            let mut attr = std::mem::zeroed();
+            if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attr) != 0 {
+                return None;
+            }
+            libc::pthread_attr_getstack(&raw const attr, &raw mut low, &raw mut size);
+            libc::pthread_attr_getguardsize(&raw const attr, &raw mut guard);
+            libc::pthread_attr_destroy(&raw mut attr);
+        }
+        Some(Own { low, guard })
+    }
+}
+
 /// Ends the calling thread for the kernel and for nobody else: no destructor of a thread-local runs, and its memory stays as it is,
 /// but for the unused part of its stack. So what others know by address, its thread-locals, stays valid. Its signals are blocked.
+///
+/// The stack stays mapped: the C library has its bounds on a list, and a child of `fork` unmaps what lies between
+/// them, whatever that is by then.
 pub fn leave_behind() -> ! {
     const BELOW: usize = 2048;
     let here = 0_u8;
-    // SAFETY: asks for the bounds of this thread's stack, of which what lies so far below this frame holds nothing: the two
-    // calls here need less, and no signal comes. A thread that ends by itself leaves no lock of the C library held.
+    // SAFETY: what lies so far below this frame, in the stack, holds nothing: the two calls here need less, and no
+    // signal comes. A thread that ends by itself leaves no lock of the C library held.
     unsafe {
-        let mut attr = std::mem::zeroed();
-        if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attr) == 0 {
-            let (mut low, mut size) = (std::ptr::null_mut(), 0);
-            libc::pthread_attr_getstack(&raw const attr, &raw mut low, &raw mut size);
-            libc::pthread_attr_destroy(&raw mut attr);
+        if let Some(Own { low, .. }) = Own::find() {
             let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
             let end = ((&raw const here).addr() - BELOW) & !(page - 1);
             libc::madvise(low, end.saturating_sub(low.addr()), libc::MADV_DONTNEED);

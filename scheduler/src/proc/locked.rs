@@ -7,12 +7,21 @@
 //! A goroutine that ends while it has its thread locked leaves it in a state that nobody knows. The M retires: it runs nothing more,
 //! and its thread ends, as in Go. But goroutines that ran there before may be parked with a reference to one of the thread's
 //! variables, which safe code can do (`LocalKey::with`). So it ends for the kernel alone: destructors of its thread-locals do not
-//! run, and the memory in which these lie stays ([`leave_behind`](crate::os::leave_behind)). That is a page or two, and some of the
-//! mappings that a process may have. Where that cannot be done, the thread sleeps for ever.
+//! run, and the memory in which these lie stays ([`leave_behind`](crate::os::leave_behind)). Where that cannot
+//! be done, the thread sleeps for ever.
+//!
+//! What is left of each: the pages at the top of its stack, which hold its variables and what the C library knows
+//! of it (two on x86-64); 2 KiB of the heap; a page of the kernel's tables; 2 MiB of addresses; and less than one
+//! mapping. The alternate stacks are unmapped. The stack's guard becomes part of its body *before* the P goes on
+//! ([`join_guard`](crate::os::join_guard)): who gets it may need a new thread, whose stack the kernel puts below
+//! this one, and then both are one mapping. A stack of the C library must not be unmapped, not even in part (see
+//! [`leave_behind`](crate::os::leave_behind)).
 //!
 //! **Rejected**: a proper end once all goroutines have ended that ran there (they would have to be counted at each switch, or all
 //! goroutines that exist be waited for, of which one often lives as long as the program); a fresh thread at each lock, which
-//! no other goroutine has run on (the caller would change its thread just where it says that it must not).
+//! no other goroutine has run on (the caller would change its thread just where it says that it must not);
+//! stacks of our own for Ms, of which all but the top could be unmapped (threads would have to be started without
+//! `std`, and so lose their names in its messages, to save addresses only).
 //!
 //! With `Migration::Never` other goroutines may have started on the thread before. They stay there, and wait until it is
 //! unlocked; a thread that retires runs them to their end first. The two promises allow nothing else, so a goroutine that has
@@ -108,10 +117,16 @@ pub(super) fn ended(mp: &'static M, gp: &'static G, never_migrates: bool) {
 pub(super) fn find(sched: &'static Sched, mp: &'static M) -> Option<Found> {
     let queue = if mp.lockedg.load(Ordering::Relaxed).is_null() { &mp.home } else { &mp.locked };
     loop {
-        if sched.stopped() || (mp.retires.get() && mp.nhome.get() == 0) {
-            if sched.stopped() {
+        let stopped = sched.stopped();
+        if stopped || (mp.retires.get() && mp.nhome.get() == 0) {
+            if stopped {
                 leave(sched, mp, None);
-            } else {
+            }
+            if mp.retires.get() && os::CAN_LEAVE_BEHIND {
+                // Before the P goes on (see above).
+                os::join_guard();
+            }
+            if !stopped {
                 // One whose thread ends takes no room from others.
                 sched.nretired.fetch_add(u32::from(!os::CAN_LEAVE_BEHIND), Ordering::Relaxed);
                 pass_p_on(sched, mp);

@@ -114,6 +114,14 @@ fn holds(kind: Guards) -> io::Result<bool> {
     held
 }
 
+/// Whether a page is mapped that cannot be read.
+pub fn is_guard(at: usize) -> bool {
+    let mut has = 0_u8;
+    // SAFETY: writes a byte for the one page.
+    let mapped = unsafe { libc::mincore(at as *mut libc::c_void, page_size(), &raw mut has) == 0 };
+    mapped && !is_readable(at)
+}
+
 /// Whether the kernel can read zeros there, as a set of signals: that no more of them be blocked.
 fn is_readable(at: usize) -> bool {
     // SAFETY: the kernel reads its set of 8 bytes there or says that it cannot; no signals in it, nothing changes. (Not by way of

@@ -46,41 +46,63 @@ unsafe impl Sync for Old {}
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 static OLD: Old = Old([const { UnsafeCell::new(MaybeUninit::uninit()) }; 2]);
 
-/// Makes the calling M ready to report an overflow. Once for each M, on its own thread.
-pub fn prepare_m() {
+/// Makes the calling M ready to report an overflow. Once for each M, on its own thread. The result is for
+/// [`forget_m`].
+pub fn prepare_m() -> AltStacks {
     static INSTALLED: Once = Once::new();
-    give_alt_stack();
+    let alt_stacks = give_alt_stack();
     unblock();
     INSTALLED.call_once(install);
+    alt_stacks
 }
 
+/// The mappings of an M's alternate stacks, with their guards: ours, and the one of `std` whose place it took.
+pub struct AltStacks([Range<usize>; 2]);
+
 /// An alternate stack of our own, whatever `std` gave: it is as large as we need, and as old as the M.
-fn give_alt_stack() {
+fn give_alt_stack() -> AltStacks {
     let page = mapping::page_size();
-    let Ok(at) = mapping::reserve(page + ALT_STACK) else { return };
+    let mut alt_stacks = AltStacks([0..0, 0..0]);
+    let Ok(at) = mapping::reserve(page + ALT_STACK) else { return alt_stacks };
     // SAFETY: a mapping that nobody else knows; its first page stays without access.
     unsafe {
         let stack = (at + page) as *mut libc::c_void;
         if libc::mprotect(stack, ALT_STACK, libc::PROT_READ | libc::PROT_WRITE) == 0 {
             let alt = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: ALT_STACK };
-            libc::sigaltstack(&raw const alt, std::ptr::null_mut());
+            let mut former: libc::stack_t = std::mem::zeroed();
+            if libc::sigaltstack(&raw const alt, &raw mut former) == 0 {
+                alt_stacks = AltStacks([at..at + page + ALT_STACK, mapping_of(&former).unwrap_or(0..0)]);
+            }
         }
     }
+    alt_stacks
 }
 
-/// The calling M's thread ends: gives its alternate stack back. Its signals are blocked.
-pub fn forget_m() {
+/// The mapping of an alternate stack that `std` has made, as far as can be seen: of the size that `std` takes, on
+/// a guard page.
+fn mapping_of(alt: &libc::stack_t) -> Option<Range<usize>> {
     let page = mapping::page_size();
-    // SAFETY: the stack is not in use, since no signal comes; the mapping is `give_alt_stack`'s if it has that size, and then nobody
-    // else knows it.
+    let start = alt.ss_sp.addr();
+    // SAFETY: takes a number.
+    let least = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
+    (alt.ss_flags & libc::SS_DISABLE == 0
+        && alt.ss_size == least.max(libc::SIGSTKSZ)
+        && start.is_multiple_of(page)
+        && mapping::is_guard(start - page))
+    .then(|| start - page..start + alt.ss_size.next_multiple_of(page))
+}
+
+/// Gives the alternate stacks of the calling M back, whose thread ends without `std`
+/// ([`os::leave_behind`](crate::os::leave_behind)). Its signals are blocked.
+pub fn forget_m(AltStacks(mappings): AltStacks) {
+    // SAFETY: no signal comes, so no stack is in use. `std` gives its own back where a thread returns from its
+    // function, which this one does not.
     unsafe {
         let off = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-        let mut alt: libc::stack_t = std::mem::zeroed();
-        if libc::sigaltstack(&raw const off, &raw mut alt) == 0
-            && alt.ss_flags & libc::SS_DISABLE == 0
-            && alt.ss_size == ALT_STACK
-        {
-            libc::munmap(alt.ss_sp.byte_sub(page), page + ALT_STACK);
+        if libc::sigaltstack(&raw const off, std::ptr::null_mut()) == 0 {
+            for mapping in mappings.into_iter().filter(|mapping| !mapping.is_empty()) {
+                libc::munmap(mapping.start as *mut libc::c_void, mapping.len());
+            }
         }
     }
 }
