@@ -217,6 +217,21 @@ fn refuse(calls: &[libc::c_long], errno: i32, whom: Whom) {
     }
 }
 
+/// Waits until every other thread of the process sleeps. So none is just starting: while it sets up its signal stack `std` ends
+/// the process where a call is refused.
+fn until_no_thread_starts() {
+    let sleeps = |task: &std::path::Path| {
+        let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
+    };
+    common::eventually("all other threads sleep", || {
+        // SAFETY: takes nothing and cannot fail.
+        let own = unsafe { libc::gettid() }.to_string();
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+        tasks.filter(|task| !task.ends_with(&own)).all(|task| sleeps(&task))
+    });
+}
+
 /// The error number that the child is to refuse calls with.
 fn errno() -> i32 {
     var("GORT_TEST_ERRNO").parse().unwrap()
@@ -362,6 +377,7 @@ fn a_filter_that_denies_what_the_runtime_asks_for_harms_nobody_who_runs() {
                     assert_eq!(a_bit_of_all(20), 20);
                     let calls: Vec<_> =
                         var("GORT_TEST_CALLS").split(',').map(|n| n.parse().unwrap()).collect();
+                    until_no_thread_starts();
                     refuse(&calls, errno(), Whom::Process);
                     let started = a_bit_of_all(500);
                     assert!(started >= 20, "only {started}");
