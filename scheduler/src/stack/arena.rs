@@ -28,6 +28,8 @@
 //!
 //! A1: Whoever was admitted finds a slot. Caches of free stacks hold slots back that others may need; all caches
 //! together hold at most an eighth of a region ([`cache_limit`]), and at most the other seven eighths are admitted.
+//! Slots on their way back from the depot to the free ones ([`Return`]) are held by nobody, and whoever was
+//! admitted may need just these: who finds none else waits until they have come ([`take`]).
 //! The slots of those who are admitted, and what the caches may hold beside, are made accessible at once, so a kernel
 //! that counts memory which may be used (strict overcommit, `RLIMIT_DATA`) says no there as well.
 //!
@@ -36,13 +38,16 @@
 //!
 //! The atomics here are never a model's: like the address space they outlive its executions (`sync`).
 //!
-//! A2: A slot is handed out by one `take` and comes back by one `give_back`; in between it is in neither set.
+//! A2: A slot is handed out by one `take` and comes back by one [`Return`]; in between it is in neither set.
+//!
+//! A3 (nobody overlooks a slot): The depot is looked at once more under the region's lock, when both sets are
+//! empty. What leaves it for a set is counted as away first, under the same lock, until it is there.
 
 use super::class::{CLASSES, GUARD, shift, slot_size, usable};
 use super::mapping::{self, Guards, Span};
 use super::runs::Runs;
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -143,9 +148,16 @@ struct Region {
     cold: Runs,
     /// Goroutines that may bind a stack.
     admitted: usize,
+    /// Slots, or more than there are, in nobody's hands but those of a [`Return`], or of [`close`].
+    away: usize,
+    /// How often some have come back from there.
+    returns: usize,
 }
 
 static REGIONS: [Mutex<Region>; CLASSES] = [const { Mutex::new(Region::new()) }; CLASSES];
+
+/// Rung when some of a class have come back.
+static BELLS: [Condvar; CLASSES] = [const { Condvar::new() }; CLASSES];
 
 /// Slots of each class that have a guard or are promised to somebody: what `slots_allowed` bounds.
 static TAKEN: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
@@ -214,51 +226,94 @@ pub fn dismiss(class: u8, n: usize) {
     region.count_taken();
 }
 
-/// A run of up to `n` free slots, guarded, without pages (A2), for callers that were admitted. Not on a goroutine's
-/// stack.
+/// What [`take`] has found.
+pub enum Found<S> {
+    /// A run of slots.
+    Slots(Span),
+    /// What the caller looked for in the depot.
+    Stack(S),
+}
+
+/// A run of up to `n` free slots, guarded, without pages (A2), for callers that were admitted; or what `depot`
+/// gives, which is asked under the lock whether some have been put there since the caller looked (A3). May wait
+/// for the scavenger. Not on a goroutine's stack.
 ///
 /// # Errors
 ///
 /// What the kernel refused.
-pub fn take(class: u8, n: usize) -> io::Result<Span> {
+pub fn take<S>(class: u8, n: usize, mut depot: impl FnMut() -> Option<S>) -> io::Result<Found<S>> {
     let mut region = lock(class);
-    if let Some(run) = region.cold.take(n) {
-        return Ok(region.span(&run));
-    }
-    if region.fresh.len() == 0 {
-        let more = region.open + 1;
-        region.open(more)?;
-    }
-    let run = region.fresh.take(n).expect("some were just made accessible");
-    region.count_taken();
-    let span = region.span(&run);
-    drop(region);
-    if let Err(e) = mapping::guard(&span, slot_size(class)) {
-        let _ = mapping::reset(&span);
-        lock(class).put_fresh(run);
-        return Err(io::Error::new(e.kind(), format!("the kernel refuses a guard: {e}")));
-    }
-    Ok(span)
-}
-
-/// Takes free slots back, given by their starts in rising order, and returns their memory to the kernel (A2).
-pub fn give_back(class: u8, starts: &[usize]) {
-    let slot = slot_size(class);
-    mapping::discard(starts.iter().map(|start| start + GUARD..start + slot));
-    for run in starts.chunk_by(|a, b| a + slot == *b) {
-        let mut region = lock(class);
-        let first = region.number(run[0]);
-        let whole = region.cold.insert(first..first + run.len());
-        if whole.len() * slot >= CLOSE {
-            close(region, whole);
+    loop {
+        if let Some(run) = region.cold.take(n) {
+            return Ok(Found::Slots(region.span(&run)));
+        }
+        if let Some(stack) = depot() {
+            return Ok(Found::Stack(stack));
+        }
+        let returns = region.returns;
+        let refused = match region.take_fresh(n) {
+            Ok(run) => {
+                let span = region.span(&run);
+                drop(region);
+                let Err(e) = mapping::guard(&span, slot_size(class)) else {
+                    return Ok(Found::Slots(span));
+                };
+                let _ = mapping::reset(&span);
+                region = lock(class);
+                region.put_fresh(run);
+                io::Error::new(e.kind(), format!("the kernel refuses a guard: {e}"))
+            }
+            Err(e) => e,
+        };
+        if region.returns == returns {
+            if region.away == 0 {
+                return Err(refused);
+            }
+            BELLS[class as usize].wait(&mut region);
         }
     }
 }
 
+/// Slots that are about to come back: who needs one, and finds none else, waits for them (A1).
+#[must_use = "somebody may wait for them"]
+pub struct Return {
+    class: u8,
+    most: usize,
+}
+
+impl Return {
+    /// Up to `most` slots will come back. To be called before they are taken from where others find them.
+    pub fn begin(class: u8, most: usize) -> Return {
+        lock(class).away += most;
+        Return { class, most }
+    }
+
+    /// Takes the slots back, given by their starts in rising order, and returns their memory to the kernel.
+    pub fn finish(self, starts: &[usize]) {
+        let class = self.class;
+        debug_assert!(starts.len() <= self.most);
+        let slot = slot_size(class);
+        mapping::discard(starts.iter().map(|start| start + GUARD..start + slot));
+        for run in starts.chunk_by(|a, b| a + slot == *b) {
+            let mut region = lock(class);
+            let first = region.number(run[0]);
+            let whole = region.cold.insert(first..first + run.len());
+            region.came_back(run.len());
+            if whole.len() * slot >= CLOSE {
+                close(region, whole);
+            }
+        }
+        lock(class).came_back(self.most - starts.len());
+    }
+}
+
+/// Takes free slots back that nobody else could find, as [`Return::finish`] does.
+pub fn give_back(class: u8, starts: &[usize]) {
+    Return::begin(class, starts.len()).finish(starts);
+}
+
 /// Makes a run of cold slots fresh, piece by piece. What is in neither set meanwhile still has its mappings, and whoever
-/// needs a slot takes a fresh one, which needs more: so that must be little beside what [`check_mappings`] leaves.
-///
-/// [`check_mappings`]: Region::check_mappings
+/// needs a slot takes a fresh one, which needs more: who is refused those waits for it ([`take`]).
 fn close(mut region: MutexGuard<'static, Region>, whole: Range<usize>) {
     let class = region.class;
     let (slot, last) = (slot_size(class), whole.end - 1);
@@ -271,15 +326,19 @@ fn close(mut region: MutexGuard<'static, Region>, whole: Range<usize>) {
             region.cold.insert(cut..rest.end);
         }
         let span = region.span(&piece);
+        let n = piece.len();
+        region.away += n;
         drop(region);
         let fresh = mapping::reset(&span).is_ok();
         region = lock(class);
         if !fresh {
             // What cannot be reset is as it was.
             region.cold.insert(piece);
+            region.came_back(n);
             return;
         }
         region.put_fresh(piece);
+        region.came_back(n);
         // Others have taken some of the rest, or all, or put more beside it.
         match region.cold.run_with(last) {
             Some(run) => rest = run,
@@ -303,6 +362,8 @@ impl Region {
             fresh: Runs::new(),
             cold: Runs::new(),
             admitted: 0,
+            away: 0,
+            returns: 0,
         }
     }
 
@@ -422,6 +483,23 @@ impl Region {
         TAKEN[self.class as usize].store(guarded.max(self.admitted), Ordering::Relaxed);
     }
 
+    /// A run of up to `n` fresh slots; more are made accessible if there is none.
+    fn take_fresh(&mut self, n: usize) -> io::Result<Range<usize>> {
+        if self.fresh.len() == 0 {
+            self.open(self.open + 1)?;
+        }
+        let run = self.fresh.take(n).expect("some were just made accessible");
+        self.count_taken();
+        Ok(run)
+    }
+
+    /// So many slots are away no longer.
+    fn came_back(&mut self, n: usize) {
+        self.away -= n;
+        self.returns += 1;
+        BELLS[self.class as usize].notify_all();
+    }
+
     fn put_fresh(&mut self, run: Range<usize>) {
         self.fresh.insert(run);
         self.count_taken();
@@ -474,13 +552,31 @@ fn out_of_memory(message: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
+
+    fn slots(class: u8, n: usize) -> Span {
+        match take(class, n, || None::<()>).unwrap() {
+            Found::Slots(span) => span,
+            Found::Stack(()) => unreachable!(),
+        }
+    }
+
+    fn all_slots(class: u8, n: usize, each: impl Fn(usize)) -> Vec<usize> {
+        let mut starts = Vec::new();
+        while starts.len() < n {
+            starts.extend(slots(class, n - starts.len()).step_by(slot_size(class)));
+            each(starts.len());
+        }
+        starts.sort_unstable();
+        starts
+    }
 
     #[test]
     fn an_address_leads_to_its_slot() {
         for class in [0, 1, 4] {
             admit(class, 2).unwrap();
-            let one = take(class, 1).unwrap();
-            let two = take(class, 1).unwrap();
+            let one = slots(class, 1);
+            let two = slots(class, 1);
             assert_eq!(one.len(), slot_size(class));
             assert!(one.start != two.start);
             for addr in [one.start, one.start + GUARD, one.end - 1] {
@@ -507,12 +603,7 @@ mod tests {
         let n = 2 * CLOSE / slot_size(CLASS) + 1;
         admit(CLASS, n).unwrap();
         for _ in 0..2 {
-            let mut starts: Vec<usize> = Vec::new();
-            while starts.len() < n {
-                let span = take(CLASS, n - starts.len()).unwrap();
-                starts.extend(span.step_by(slot_size(CLASS)));
-            }
-            starts.sort_unstable();
+            let starts = all_slots(CLASS, n, |_| {});
             assert!(starts.windows(2).all(|w| w[0] != w[1]), "handed out twice");
             for start in &starts {
                 let top = (start + slot_size(CLASS) - 8) as *mut u64;
@@ -534,6 +625,41 @@ mod tests {
         }
         dismiss(CLASS, n);
         assert_eq!(lock(CLASS).admitted, 0);
+    }
+
+    #[test]
+    fn who_was_admitted_waits_for_slots_that_are_about_to_come_back() {
+        // A class that no other test uses, whose region is small.
+        const CLASS: u8 = 13;
+        admit(CLASS, 1).unwrap();
+        let most = lock(CLASS).most;
+        let n = most - most.div_ceil(CACHED);
+        admit(CLASS, n - 1).unwrap();
+        let starts = all_slots(CLASS, n, |_| {});
+        // As many may begin as have ended, when the scavenger has what these had.
+        let returning = Return::begin(CLASS, n + 10);
+        dismiss(CLASS, n);
+        admit(CLASS, n).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let others = thread::spawn(move || all_slots(CLASS, n, |got| tell.send(got).unwrap()));
+        // The caches' eighth is all that there is meanwhile.
+        while told.recv().unwrap() < most - n {}
+        (0..1000).for_each(|_| thread::yield_now());
+        returning.finish(&starts);
+        let starts = others.join().unwrap();
+        assert!(starts.windows(2).all(|w| w[0] != w[1]), "handed out twice");
+        give_back(CLASS, &starts);
+        dismiss(CLASS, n);
+        let region = lock(CLASS);
+        assert_eq!((region.away, region.admitted), (0, 0));
+    }
+
+    #[test]
+    fn what_was_put_into_the_depot_meanwhile_is_found() {
+        const CLASS: u8 = 12;
+        admit(CLASS, 1).unwrap();
+        assert!(matches!(take(CLASS, 1, || Some(7)), Ok(Found::Stack(7))));
+        dismiss(CLASS, 1);
     }
 
     #[test]

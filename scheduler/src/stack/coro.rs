@@ -11,9 +11,9 @@
 //! so that others can walk the stack meanwhile (`unwind`). A record is good from the G's change to Waiting or Runnable
 //! until its change to Running.
 
-use super::arena;
 use super::class::GUARD;
 use super::record::Record;
+use super::{arena, pool};
 use crate::g::{self, G};
 use crate::local::Locals;
 // Not the model's: stacks outlive an execution, and these words are for dumps only.
@@ -95,7 +95,14 @@ impl Slot {
     /// When there is none.
     pub fn take() -> io::Result<Slot> {
         arena::admit(0, 1)?;
-        arena::take(0, 1).map(|span| Slot(span.start)).inspect_err(|_| arena::dismiss(0, 1))
+        match arena::take(0, 1, || pool::take_one(0)) {
+            Ok(arena::Found::Slots(span)) => Ok(Slot(span.start)),
+            Ok(arena::Found::Stack(stack)) => Ok(Slot::of(stack)),
+            Err(e) => {
+                arena::dismiss(0, 1);
+                Err(e)
+            }
+        }
     }
 
     /// Gives back what [`Slot::take`] gave.

@@ -58,6 +58,13 @@ pub(super) fn take_idle(class: u8, n: usize) -> Vec<Stack> {
     depot.free.drain(..n).collect()
 }
 
+/// Takes the stack that was used last, for a caller without a cache.
+pub(super) fn take_one(class: u8) -> Option<Stack> {
+    let mut one = Vec::new();
+    DEPOTS[class as usize].lock().pop_into(&mut one, 1);
+    one.pop()
+}
+
 /// Begins a new period for [`take_idle`]. True if there are stacks that may turn out to be idle.
 pub(super) fn mark(class: u8) -> bool {
     let mut depot = DEPOTS[class as usize].lock();
@@ -248,14 +255,20 @@ impl StackCache {
             Some(hot) => (hot, limit),
             None => (&mut none, 1),
         };
-        DEPOTS[class as usize].lock().pop_into(&mut hot.stacks, room.div_ceil(2));
-        hot.cold = hot.stacks.len();
-        if let Some(stack) = hot.pop() {
+        let mut from_depot = || {
+            DEPOTS[class as usize].lock().pop_into(&mut hot.stacks, room.div_ceil(2));
+            hot.cold = hot.stacks.len();
+            hot.pop()
+        };
+        if let Some(stack) = from_depot() {
             return Ok(stack);
         }
         let ahead = (self.made / AHEAD).clamp(1, room.min(BATCH));
         let slot = slot_size(class);
-        let span = arena::take(class, ahead)?;
+        let span = match arena::take(class, ahead, from_depot)? {
+            arena::Found::Slots(span) => span,
+            arena::Found::Stack(stack) => return Ok(stack),
+        };
         if span.len() > slot {
             mapping::populate(&span, slot);
         }

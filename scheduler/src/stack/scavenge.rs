@@ -82,13 +82,15 @@ pub(super) fn marks() -> bool {
 pub(super) fn round() {
     for class in 0..CLASSES as u8 {
         loop {
+            let returning = arena::Return::begin(class, SLICE);
             let idle = pool::take_idle(class, SLICE);
-            if idle.is_empty() {
-                break;
-            }
+            let none = idle.is_empty();
             let mut starts: Vec<usize> = idle.into_iter().map(Stack::retire).collect();
             starts.sort_unstable();
-            arena::give_back(class, &starts);
+            returning.finish(&starts);
+            if none {
+                break;
+            }
         }
     }
 }
