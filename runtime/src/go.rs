@@ -36,12 +36,12 @@ where
     spawn_with(me, sched_of(me), Options::default(), f)
 }
 
-/// [`go`](go()) for what belongs to nothing of the caller's runtime: where that takes no goroutines any more, or ends before this
-/// one has run, on the global one.
+/// [`go`](go()), as if at `at`, for what belongs to nothing of the caller's runtime: where that takes no goroutines any more, or
+/// ends before this one has run, on the global one.
 #[track_caller]
-pub(crate) fn go_somewhere<F: FnOnce() + Send + 'static>(f: F) {
+pub(crate) fn go_somewhere<F: FnOnce() + Send + 'static>(at: &'static Location<'static>, f: F) {
     let me = getg();
-    let body = Outlives::new(Location::caller(), f, |f| f());
+    let body = Outlives::new(at, f, |f| f());
     if let Err(body) = timers::spawn_now(me, sched_of(me), body.at, body, Outlives::run)
         && body.run_elsewhere().is_err()
     {

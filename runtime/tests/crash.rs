@@ -5,6 +5,7 @@ mod common;
 
 use common::child::{in_capturing_child, in_child};
 use common::{dig_here, message, panic_message};
+use gort::context::{after_func, background, with_cancel};
 use gort::{Deadlock, PanicPolicy, Runtime, chan, channel, go, max_procs, scope, select, yield_now};
 use std::env;
 use std::io::ErrorKind;
@@ -39,6 +40,25 @@ fn the_report_of_a_panic_names_the_goroutine() {
     assert!(report.contains(&format!("goroutine {id} ")), "{report}");
     assert!(report.contains("\"worker\""), "{report}");
     assert!(report.contains(&format!("crash.rs:{LINE}:")), "{report}");
+}
+
+#[test]
+fn a_function_that_waits_for_a_context_is_spawned_where_it_was_given() {
+    const LINE: u32 = line!() + 5;
+    let ended = in_child("a_function_that_waits_for_a_context_is_spawned_where_it_was_given", &[], || {
+        let (ctx, cancel) = with_cancel(&background());
+        for _ in 0..2 {
+            let (ran, waits) = channel::<()>(0);
+            after_func(&ctx, move || {
+                let _ran = ran;
+                panic!("too late")
+            });
+            // It has waited the first time; the second time the context is done.
+            cancel();
+            assert_eq!(waits.recv(), None);
+        }
+    });
+    ended.with_status(0).says(2, &format!(", spawned at {}:{LINE}:13: too late", file!()));
 }
 
 #[test]

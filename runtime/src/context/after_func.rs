@@ -7,6 +7,7 @@ use super::node::{Node, Registered};
 use super::{Child, Context, StopFunc};
 use crate::go::go_somewhere;
 use gort_scheduler::sync::Spinning;
+use std::panic::Location;
 use std::sync::{Arc, Weak};
 
 type Function = Box<dyn FnOnce() + Send>;
@@ -15,6 +16,8 @@ type Function = Box<dyn FnOnce() + Send>;
 pub(super) struct AfterFunc {
     /// It is called by who cancels the context, and not in a goroutine of its own.
     at_once: bool,
+    /// Where it was registered, which is where its goroutine is said to have been spawned.
+    at: &'static Location<'static>,
     f: Spinning<Option<Function>>,
     /// Among whose children it is, and at which number.
     home: Spinning<Option<(Weak<Node>, usize)>>,
@@ -31,7 +34,7 @@ impl AfterFunc {
         let f = self.f.lock().take();
         match f {
             Some(f) if self.at_once => f(),
-            Some(f) => go_somewhere(f),
+            Some(f) => go_somewhere(self.at, f),
             None => {}
         }
     }
@@ -80,6 +83,7 @@ impl AfterFunc {
 /// assert_eq!(rx.recv(), Some("cleaned up"));
 /// assert!(!stop());
 /// ```
+#[track_caller]
 pub fn after_func<F>(ctx: &Context, f: F) -> StopFunc
 where
     F: FnOnce() + Send + 'static,
@@ -89,6 +93,7 @@ where
 
 /// The same for a function that is called where the context is cancelled, or here if it is done: it is short and parks nowhere. It
 /// may still run, or run yet, when the stop says false.
+#[track_caller]
 pub(crate) fn call_when_done<F>(ctx: &Context, f: F) -> StopFunc
 where
     F: FnOnce() + Send + 'static,
@@ -96,8 +101,10 @@ where
     register(ctx, Box::new(f), true)
 }
 
+#[track_caller]
 fn register(ctx: &Context, f: Function, at_once: bool) -> StopFunc {
-    let func = Arc::new(AfterFunc { at_once, f: Spinning::new(Some(f)), home: Spinning::new(None) });
+    let (at, f) = (Location::caller(), Spinning::new(Some(f)));
+    let func = Arc::new(AfterFunc { at_once, at, f, home: Spinning::new(None) });
     if let Some(node) = ctx.canceller() {
         func.clone().settle(node);
     }
