@@ -49,7 +49,7 @@ fn a_function_that_waits_for_a_context_is_spawned_where_it_was_given() {
         let (ctx, cancel) = with_cancel(&background());
         for _ in 0..2 {
             let (ran, waits) = channel::<()>(0);
-            after_func(&ctx, move || {
+            let _ = after_func(&ctx, move || {
                 let _ran = ran;
                 panic!("too late")
             });
@@ -58,7 +58,7 @@ fn a_function_that_waits_for_a_context_is_spawned_where_it_was_given() {
             assert_eq!(waits.recv(), None);
         }
     });
-    ended.with_status(0).says(2, &format!(", spawned at {}:{LINE}:13: too late", file!()));
+    ended.with_status(0).says(2, &format!(", spawned at {}:{LINE}:21: too late", file!()));
 }
 
 #[test]

@@ -3,11 +3,13 @@
 mod common;
 
 use common::{
-    Rng, Watchdog, at_each_size, at_size, builder, eventually, on_both, panic_message, until_parked,
+    Rng, Watchdog, at_each_size, at_size, builder, eventually, message, on_both, panic_message, until_parked,
 };
-use gort::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, WaitGroup};
+use gort::sync::{
+    Condvar, ErrGroup, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, WaitGroup,
+};
 use gort::{JoinHandle, chan, go, time, yield_now};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -793,4 +795,49 @@ fn those_who_were_abandoned_with_their_runtime_are_passed_over() {
     });
     assert_eq!(live.shutdown_timeout(Duration::from_secs(20)), 0, "goroutines are left");
     assert!(!pair.0.is_locked() && !pair.2.is_locked());
+}
+
+/// Its drop panics.
+#[derive(Debug)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[test]
+fn errors_and_panics_of_a_group_whose_drop_panics_end_no_process() {
+    /// The panic that a group ends with; its payload is not dropped.
+    fn panics(run: impl FnOnce() -> Result<(), Bomb>) -> Box<dyn std::any::Any + Send> {
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(outcome) => {
+                std::mem::forget(outcome);
+                panic!("it should have panicked")
+            }
+            Err(payload) => payload,
+        }
+    }
+    on_both(|| {
+        // The second error is dropped by the goroutine that gave it: a panic of that one.
+        let payload = panics(|| ErrGroup::scope(|g| (0..3).for_each(|_| g.go(|| Err(Bomb)))));
+        assert_eq!(message(&*payload), "dropped");
+        let group = ErrGroup::new();
+        (0..3).for_each(|_| group.go(|| Err(Bomb)));
+        assert_eq!(message(&*panics(|| group.wait())), "dropped");
+        // The first panic is raised again, the others are dropped.
+        let payload = panics(|| ErrGroup::scope(|g| (0..3).for_each(|_| g.go(|| panic_any(Bomb)))));
+        assert!(payload.is::<Bomb>());
+        std::mem::forget(payload);
+        // The body's panic goes before the goroutines' errors and panics.
+        let payload = panics(|| {
+            ErrGroup::scope(|g| {
+                g.go(|| Err(Bomb));
+                g.go(|| panic_any(Bomb));
+                panic!("of the body")
+            })
+        });
+        assert_eq!(message(&*payload), "of the body");
+    });
 }

@@ -285,6 +285,7 @@ where
         // The goroutines are to end, and may wait for nothing else.
         scope.group.cancel(None);
     }
+    let _rest = Rest(&scope.group);
     let value = scope.scope.end(result);
     scope.group.outcome().map(|()| value)
 }
@@ -444,13 +445,11 @@ impl<E> Group<E> {
 
     /// What a goroutine of the group does.
     fn run(&self, f: impl FnOnce() -> Result<(), E>) {
-        match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => self.failed(e),
-            Err(payload) => {
-                report_panic(&*payload);
-                self.panicked(payload);
-            }
+        // An error whose drop panics is a panic like any other.
+        let outcome = catch_unwind(AssertUnwindSafe(|| f().unwrap_or_else(|e| self.failed(e))));
+        if let Err(payload) = outcome {
+            report_panic(&*payload);
+            self.panicked(payload);
         }
     }
 
@@ -488,7 +487,13 @@ impl<E> Group<E> {
             }
         };
         self.cancel(None);
-        drop(later);
+        discard(later);
+    }
+
+    /// The first error and the first panic.
+    fn take(&self) -> (Option<E>, Option<Box<dyn Any + Send>>) {
+        let mut state = self.state.lock();
+        (state.error.take(), state.panic.take())
     }
 
     /// What there is to say when all have ended.
@@ -496,15 +501,33 @@ impl<E> Group<E> {
     fn outcome(&self) -> Result<(), E> {
         // If there was an error, it has cancelled.
         self.cancel(None);
-        let (error, panic) = {
-            let mut state = self.state.lock();
-            (state.error.take(), state.panic.take())
-        };
-        match (panic, error) {
-            (Some(payload), _) => resume_unwind(payload),
-            (None, Some(e)) => Err(e),
-            (None, None) => Ok(()),
+        let (error, panic) = self.take();
+        if let Some(payload) = panic {
+            discard(error);
+            resume_unwind(payload);
         }
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// What a scope has not given to its caller, since it ends with a panic.
+struct Rest<'s, E>(&'s Group<E>);
+
+impl<E> Drop for Rest<'_, E> {
+    fn drop(&mut self) {
+        // One by one: either may panic.
+        let (error, panic) = self.0.take();
+        discard(error);
+        discard(panic);
+    }
+}
+
+/// Drops what a panic goes before. If that panics as well, it is a panic that the hook has told, and no more: two at once would
+/// end the process.
+fn discard<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Its own drop may panic, too.
+        std::mem::forget(payload);
     }
 }
 
