@@ -8,6 +8,10 @@
 //! has used the library once more in the destructor of another key, which has got it a new G. Keys have so many turns and
 //! no more; a thread that uses the library in the last one ends unseen, and its G is given back by `threads` (T2).
 //!
+//! `parking_lot` has a thread-local of its own for a thread that waits for a lock. Were it made in the destructor of
+//! a key, when those of thread-locals have run, nothing would end it, and the table of all that may wait would grow
+//! for ever. So it is made with the G ([`be_known_to_locks`]).
+//!
 //! **Rejected**: the destructor of a thread-local (those of others that run after it get the thread another G, and nothing gives
 //! that one back).
 
@@ -32,6 +36,13 @@ fn give_back() {
         // It might have woken somebody, and now will not.
         with_all(|all| all.iter().for_each(|sched| sched.sysmon.nudge()));
     }
+}
+
+/// Has `parking_lot` make what a thread needs to wait for a lock: a wait of no time.
+#[cfg(not(shuttle))]
+fn be_known_to_locks() {
+    let mutex = parking_lot::Mutex::new(());
+    let _timed_out = parking_lot::Condvar::new().wait_for(&mut mutex.lock(), std::time::Duration::ZERO);
 }
 
 /// Has [`give_back`] called when the calling thread ends.
@@ -95,7 +106,10 @@ pub fn thread_g() -> &'static G {
     threads::user_begins(gp);
     THREAD_G.with(|mine| mine.set(Some(gp)));
     #[cfg(not(shuttle))]
-    call_at_end();
+    {
+        be_known_to_locks();
+        call_at_end();
+    }
     gp
 }
 
