@@ -28,6 +28,7 @@
 
 use crate::timer::{Fallback, TimerChan};
 use crate::waitq::{ReadyList, WaitQ};
+use gort_scheduler::memory;
 use gort_scheduler::proc::getg;
 use gort_scheduler::sync::SpinLock;
 use gort_scheduler::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -402,5 +403,5 @@ fn size_out_of_range() -> ! {
 #[inline(never)]
 #[track_caller]
 fn no_memory(bytes: usize) -> ! {
-    panic!("makechan: no memory for a channel of {bytes} bytes")
+    memory::refuse(format_args!("makechan: no memory for a channel of {bytes} bytes"))
 }

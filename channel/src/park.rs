@@ -9,6 +9,7 @@ use gort_scheduler::proc::deadlock::begin_wait;
 use gort_scheduler::proc::timers::tell;
 use gort_scheduler::proc::{getg, gopark, pin};
 use gort_scheduler::time::clock::Nanos;
+use gort_scheduler::time::may_arm;
 use gort_scheduler::time::sleep::gopark_until;
 use std::ptr;
 use std::time::Duration;
@@ -26,7 +27,13 @@ pub enum Wait {
 
 impl Wait {
     /// From now on for that long.
+    ///
+    /// # Panics
+    ///
+    /// When there is no memory for a timer.
+    #[track_caller]
     pub fn at_most(d: Duration) -> Wait {
+        may_arm().unwrap_or_else(|short| short.refuse());
         match Nanos::now().after(d) {
             Nanos::NEVER => Wait::Forever,
             deadline => Wait::Until(deadline),

@@ -34,6 +34,7 @@ use crate::send::send_direct;
 use crate::timer::TimerChan;
 use crate::waitq::{self, Sudog, WaitQ};
 use gort_scheduler::g::{G, WaitReason};
+use gort_scheduler::memory;
 use gort_scheduler::proc::timers::tell;
 use gort_scheduler::proc::{getg, gopark, pin};
 use gort_scheduler::time::sleep::gopark_until;
@@ -115,17 +116,23 @@ pub fn select_array<const N: usize>(cases: &[Scase<'_>; N], wait: Wait, order: O
     selectgo(cases, room, wait, order)
 }
 
+/// What a want of memory names.
+const WHAT: &str = "a select";
+
 /// The select, for any number of arms.
 ///
 /// # Panics
 ///
-/// With more than 65,536 arms, as in Go.
+/// With more than 65,536 arms, as in Go; when there is no memory for its list of arms.
 #[track_caller]
 pub fn select_slice(cases: &[Scase<'_>], wait: Wait, order: Order) -> Option<Done> {
     let n = cases.len();
     assert!(n <= 1 << 16, "select: too many cases (max 65536)");
-    let mut sudogs: Vec<MaybeUninit<Sudog>> = std::iter::repeat_with(MaybeUninit::uninit).take(n).collect();
-    let (mut pollorder, mut lockorder) = (vec![0; n], vec![0; n]);
+    let (mut sudogs, mut pollorder, mut lockorder) =
+        (memory::list(WHAT, n), memory::list(WHAT, n), memory::list(WHAT, n));
+    sudogs.resize_with(n, MaybeUninit::uninit);
+    pollorder.resize(n, 0);
+    lockorder.resize(n, 0);
     let room = Room { sudogs: &mut sudogs, pollorder: &mut pollorder, lockorder: &mut lockorder };
     selectgo(cases, room, wait, order)
 }

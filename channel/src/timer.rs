@@ -50,7 +50,7 @@ use gort_scheduler::proc::{current, getg};
 use gort_scheduler::sched::Sched;
 use gort_scheduler::sync::atomic::{AtomicU64, Ordering};
 use gort_scheduler::time::clock::Nanos;
-use gort_scheduler::time::{Firing, Kind, Timer, Timers};
+use gort_scheduler::time::{Firing, Kind, Timer, Timers, may_arm};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::time::Instant;
@@ -390,7 +390,9 @@ pub(crate) unsafe fn timer_recv(c: &Hchan, t: &TimerChan, elem: *mut u8, wait: W
 
 /// Makes a timer channel: a value `when` is reached, and then one every `period` nanoseconds, if that is not 0. Nobody can send
 /// to it, and it never closes.
+#[track_caller]
 pub fn make(when: Nanos, period: u64, fallback: Fallback) -> Receiver<Instant> {
+    may_arm().unwrap_or_else(|short| short.refuse());
     let c = Hchan::maketimer(when, period, RECEIVER, fallback);
     // SAFETY: a channel of Instants with one receiver, which is this one.
     Receiver::from_counted(unsafe { Counted::from_raw(c) })

@@ -2,6 +2,7 @@
 
 use gort_scheduler::g::WaitReason;
 use gort_scheduler::gate::Gate;
+use gort_scheduler::memory;
 use gort_scheduler::proc::deadlock::Outside;
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ impl Wake for Signal {
 /// ```
 #[track_caller]
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
-    let signal = Arc::new(Signal(Gate::new(false)));
+    let signal = memory::arc("a future", Signal(Gate::new(false)));
     let waker = Waker::from(signal.clone());
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future.into_future());

@@ -5,6 +5,7 @@ use crate::go::{JoinHandle, spawn_unchecked, spawn_with};
 use crate::sigquit::{self, Watch};
 use gort_scheduler::config::{Config, Deadlock, Migration, OtherThreads, PanicPolicy};
 use gort_scheduler::g::Bound;
+use gort_scheduler::memory;
 use gort_scheduler::proc::newproc::{Deadlocked, Options};
 use gort_scheduler::proc::{deadlock, getg, pin, shutdown};
 use gort_scheduler::sched::Sched;
@@ -284,11 +285,14 @@ impl RuntimeBuilder {
     ///
     /// `InvalidInput` naming the setting that is out of range.
     pub(crate) fn config(&self) -> io::Result<Config> {
-        let default = Config::default();
+        let default = Config::new(self.max_procs);
         let config = Config {
-            max_procs: self.max_procs.unwrap_or(default.max_procs),
+            max_procs: default.max_procs,
             stack_size: self.stack_size.unwrap_or(default.stack_size),
-            thread_name: self.thread_name.clone().unwrap_or(default.thread_name),
+            thread_name: match &self.thread_name {
+                Some(name) => memory::try_text("the name of threads", name)?.into_string().into(),
+                None => default.thread_name,
+            },
             panic_policy: self.panic_policy.unwrap_or(default.panic_policy),
             deadlock: self.deadlock.unwrap_or(default.deadlock),
             other_threads: self.other_threads,
@@ -368,7 +372,7 @@ impl Runtime {
         }
         let running = self.sched.begin_run();
         let options = Options {
-            name: Some("main".into()),
+            name: Some(memory::try_text("a goroutine's name", "main").unwrap_or_else(|short| short.refuse())),
             bound: Bound::Main,
             run: running.number(),
             ..Options::default()

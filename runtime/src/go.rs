@@ -2,6 +2,7 @@
 
 use crate::global::{current_if_any, global, sched_of};
 use gort_scheduler::g::{G, GoroutineId};
+use gort_scheduler::memory;
 use gort_scheduler::proc::newproc::Options;
 use gort_scheduler::proc::procresize;
 use gort_scheduler::proc::{self, Goroutine, getg, timers, try_spawn};
@@ -18,7 +19,7 @@ use std::panic::Location;
 /// # Panics
 ///
 /// - When the caller's runtime is being shut down.
-/// - When there can be no stack for another goroutine; the message names the limit. Those that exist go on.
+/// - When there can be no stack for another goroutine, or no memory; the message names the limit. Those that exist go on.
 ///   [`Builder::go`] gives an error instead.
 ///
 /// ```
@@ -144,6 +145,9 @@ where
 #[track_caller]
 #[cold]
 pub(crate) fn cannot_start(e: &io::Error) -> ! {
+    if e.kind() == io::ErrorKind::OutOfMemory {
+        memory::refuse(format_args!("cannot start a goroutine: {e}"));
+    }
     panic!("cannot start a goroutine: {e}")
 }
 
@@ -197,7 +201,8 @@ impl Builder {
     ///
     /// - `InvalidInput` when the stack size is out of range;
     /// - `OutOfMemory` when there can be no stack for another goroutine. The message names the limit: address space
-    ///   (`ulimit -v`), mappings (`vm.max_map_count`, before Linux 6.13), or committed memory. Those that exist go on.
+    ///   (`ulimit -v`), mappings (`vm.max_map_count`, before Linux 6.13), or committed memory. The same when the allocator has
+    ///   no memory for one. Those that exist go on.
     ///
     /// # Panics
     ///
@@ -213,7 +218,10 @@ impl Builder {
         T: Send + 'static,
     {
         let options = Options {
-            name: self.name.map(String::into_boxed_str),
+            name: match self.name {
+                Some(name) => Some(memory::exact("a goroutine's name", name)?.into_boxed_str()),
+                None => None,
+            },
             stack_size: self.stack_size,
             ..Options::default()
         };

@@ -8,6 +8,7 @@ use crate::global::sched_of;
 use crate::go::spawn_unchecked;
 use gort_scheduler::g::{Bound, G, GoroutineId, WaitReason};
 use gort_scheduler::gate::Gate;
+use gort_scheduler::memory;
 use gort_scheduler::proc::newproc::{Options, report_panic};
 use gort_scheduler::proc::syscall::blocking;
 use gort_scheduler::proc::{Goroutine, getg, pin};
@@ -146,7 +147,7 @@ impl Scope<'_, '_> {
     pub(crate) unsafe fn new() -> Self {
         Scope {
             main: getg().main_of(),
-            shared: Arc::new(Shared { left: Gate::new(0), panicked: AtomicBool::new(false) }),
+            shared: memory::arc("a scope", Shared { left: Gate::new(0), panicked: AtomicBool::new(false) }),
             scope: PhantomData,
             env: PhantomData,
         }
@@ -199,7 +200,8 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let packet = Arc::new(Packet { outcome: Mutex::new(None), shared: self.shared.clone() });
+        let packet =
+            memory::arc("a scope", Packet { outcome: Mutex::new(None), shared: self.shared.clone() });
         self.shared.begin();
         let body = Body { f, packet: packet.clone(), counted: Counted(self.shared.clone()) };
         let me = getg();

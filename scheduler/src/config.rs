@@ -4,6 +4,7 @@ use crate::env;
 use crate::os;
 use crate::proc::systemstack;
 use crate::stack::class::{self, StackSizeError};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -83,7 +84,7 @@ pub struct Config {
     /// Usable bytes of a goroutine's stack unless it asks for its own size.
     pub stack_size: usize,
     /// The name of the OS threads.
-    pub thread_name: String,
+    pub thread_name: Cow<'static, str>,
     /// See [`PanicPolicy`].
     pub panic_policy: PanicPolicy,
     /// See [`Deadlock`].
@@ -98,12 +99,13 @@ pub struct Config {
     pub random_order: Option<u64>,
 }
 
-impl Default for Config {
-    fn default() -> Config {
+impl Config {
+    /// The default settings, with so many Ps, or as many as the process has CPUs. Those are counted by `std`, which allocates.
+    pub fn new(max_procs: Option<usize>) -> Config {
         Config {
-            max_procs: systemstack(os::process_cpus).clamp(1, MAX_PROCS),
+            max_procs: max_procs.unwrap_or_else(|| systemstack(os::process_cpus).clamp(1, MAX_PROCS)),
             stack_size: class::DEFAULT_STACK,
-            thread_name: "gort".to_owned(),
+            thread_name: Cow::Borrowed("gort"),
             panic_policy: PanicPolicy::default(),
             deadlock: Deadlock::default(),
             other_threads: None,

@@ -30,6 +30,9 @@
 
 #[cfg(not(loom))]
 use crate::m::M;
+use crate::memory;
+#[cfg(not(loom))]
+use crate::memory::Short;
 #[cfg(loom)]
 use crate::model::{M, Sched};
 use crate::note::Note;
@@ -283,7 +286,7 @@ pub struct G {
 
 /// What few goroutines have.
 #[derive(Default)]
-struct Rare {
+pub(crate) struct Rare {
     name: Option<Box<str>>,
     /// Where its last `no_suspend` guard was taken.
     pinned_at: Option<&'static Location<'static>>,
@@ -292,6 +295,27 @@ struct Rare {
     /// Its last panic.
     #[cfg(not(loom))]
     panic: Option<Seen>,
+}
+
+/// What is there, or a new one. `None` without memory for it: then a report knows less.
+fn some_rare(rare: &mut Option<Box<Rare>>) -> Option<&mut Rare> {
+    if rare.is_none() {
+        *rare = memory::try_box("a report", Rare::default()).ok();
+    }
+    rare.as_deref_mut()
+}
+
+#[cfg(not(loom))]
+impl Rare {
+    /// A name, and of a main goroutine the number of its `run`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    pub(crate) fn named(name: Box<str>, run: u64) -> Result<Box<Rare>, Short> {
+        memory::try_box("a goroutine's name", Rare { name: Some(name), run, ..Rare::default() })
+            .map_err(|(short, _)| short)
+    }
 }
 
 // SAFETY: the atomics and the locked name are shared by type. The cells (`phase`, `wired`, the body,
@@ -462,10 +486,10 @@ impl G {
     }
 
     /// Gives it a name, for reports, and takes away what an earlier goroutine of this G had.
-    pub(crate) fn set_name(&self, name: Option<Box<str>>, run: u64) {
-        if name.is_some() || self.has_rare.load(Ordering::Relaxed) {
-            self.has_rare.store(name.is_some(), Ordering::Relaxed);
-            let rare = name.map(|name| Box::new(Rare { name: Some(name), run, ..Rare::default() }));
+    #[cfg(not(loom))]
+    pub(crate) fn set_name(&self, rare: Option<Box<Rare>>) {
+        if rare.is_some() || self.has_rare.load(Ordering::Relaxed) {
+            self.has_rare.store(rare.is_some(), Ordering::Relaxed);
             let old = std::mem::replace(&mut *self.rare.lock(), rare);
             drop(old);
         }
@@ -476,7 +500,11 @@ impl G {
         if !self.has_rare.load(Ordering::Relaxed) {
             return None;
         }
-        self.rare.lock().as_ref().and_then(|rare| rare.name.as_ref()).map(|name| name.to_string())
+        self.rare
+            .lock()
+            .as_ref()
+            .and_then(|rare| memory::try_text("a name", rare.name.as_deref()?).ok())
+            .map(String::from)
     }
 
     /// Calls `f` with its name, if it has one and nobody is at it just now. In a signal handler too.
@@ -505,14 +533,16 @@ impl G {
     /// Notes where it said that it must not be suspended.
     pub(crate) fn set_pinned_at(&self, at: &'static Location<'static>) {
         self.has_rare.store(true, Ordering::Relaxed);
-        self.rare.lock().get_or_insert_default().pinned_at = Some(at);
+        if let Some(rare) = some_rare(&mut self.rare.lock()) {
+            rare.pinned_at = Some(at);
+        }
     }
 
     /// Notes its panic, as the hook saw it.
     #[cfg(not(loom))]
     pub(crate) fn set_panic(&self, seen: Seen) {
         self.has_rare.store(true, Ordering::Relaxed);
-        let old = self.rare.lock().get_or_insert_default().panic.replace(seen);
+        let old = some_rare(&mut self.rare.lock()).and_then(|rare| rare.panic.replace(seen));
         drop(old);
     }
 

@@ -9,6 +9,7 @@
 //! library extend its heap for each few blocks, a page at a time, against the page faults of their stacks (their spawning
 //! took 0.7 s, and takes 0.2 s); and a list through the Gs, as Go has it, which reads a line of each to take some out.
 
+use crate::memory::{self, Short};
 use crate::runq::Gp;
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,11 @@ use std::collections::VecDeque;
 
 /// A ring that was once larger than this is given back when it is empty.
 const KEPT: usize = 4096;
+
+/// Room that is had before it is needed: two queues of Ps.
+const AHEAD: usize = 256;
+/// What a want of memory names.
+const WHAT: &str = "the queue of runnable goroutines";
 
 /// See the module.
 #[derive(Debug)]
@@ -32,7 +38,23 @@ impl Default for GlobQueue {
     }
 }
 
+/// A ring with the room that is had before it is needed.
+fn empty() -> Result<VecDeque<Gp>, Short> {
+    let mut ring = VecDeque::new();
+    ring.try_reserve(AHEAD).map_err(|_| Short::of(WHAT, AHEAD * size_of::<Gp>()))?;
+    Ok(ring)
+}
+
 impl GlobQueue {
+    /// Empty, with some room.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    pub fn with_room() -> Result<GlobQueue, Short> {
+        Ok(GlobQueue { ring: Spinning::new(empty()?), len: AtomicUsize::new(0) })
+    }
+
     /// Puts one at the end.
     pub fn push(&self, gp: Gp) {
         self.extend(std::iter::once(gp));
@@ -41,7 +63,15 @@ impl GlobQueue {
     /// Puts some at the end, in their order.
     pub fn extend(&self, gps: impl Iterator<Item = Gp>) {
         let mut ring = self.ring.lock();
-        ring.extend(gps);
+        if let (_, Some(most)) = gps.size_hint() {
+            memory::grow_ahead(WHAT, &mut *ring, most, AHEAD);
+            ring.extend(gps);
+        } else {
+            for gp in gps {
+                memory::grow_ahead(WHAT, &mut *ring, 1, AHEAD);
+                ring.push_back(gp);
+            }
+        }
         // Relaxed: a hint; for sleepers see the module.
         self.len.store(ring.len(), Ordering::Relaxed);
     }
@@ -55,7 +85,8 @@ impl GlobQueue {
         let n = n.min(ring.len());
         ring.drain(..n).for_each(f);
         self.len.store(ring.len(), Ordering::Relaxed);
-        let idle = (ring.is_empty() && ring.capacity() > KEPT).then(|| std::mem::take(&mut *ring));
+        let idle = (ring.is_empty() && ring.capacity() > KEPT).then(empty).and_then(Result::ok);
+        let idle = idle.map(|small| std::mem::replace(&mut *ring, small));
         drop(ring);
         drop(idle);
     }
@@ -67,7 +98,10 @@ impl GlobQueue {
         let mut ring = self.ring.lock();
         for _ in 0..ring.len() {
             match ring.pop_front() {
-                Some(gp) if f(&gp) => out.push(gp),
+                Some(gp) if f(&gp) => {
+                    memory::grow(WHAT, &mut out, 1);
+                    out.push(gp);
+                }
                 gp => ring.extend(gp),
             }
         }

@@ -10,8 +10,9 @@
 //! heap page by page, under the lock of the address space, which the page faults of new stacks need as well.
 
 use crate::g::G;
+use crate::memory::{self, Short};
 use crate::sync::{Spinning, per_process};
-use std::alloc::{Layout, alloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Gs of the first slab and of the largest ones (6 MiB).
@@ -24,6 +25,8 @@ const _: () = assert!(
     SMALLEST.is_multiple_of(BATCH) && LARGEST.is_multiple_of(BATCH),
     "a slab has room for whole batches"
 );
+/// What a refusal names.
+const WHAT: &str = "another goroutine";
 /// Gs that are fetched ahead of their use.
 const AHEAD: usize = 3;
 
@@ -62,17 +65,20 @@ per_process! {
 
 impl Free {
     /// Some free Gs, new ones if need be.
-    fn take(&mut self) -> Batch {
-        self.batches.pop().unwrap_or_else(|| self.grow())
+    fn take(&mut self) -> Result<Batch, Short> {
+        match self.batches.pop() {
+            Some(batch) => Ok(batch),
+            None => self.grow(),
+        }
     }
 
     /// A free G.
-    fn take_one(&mut self) -> &'static G {
+    fn take_one(&mut self) -> Result<&'static G, Short> {
         if self.few.is_empty() {
-            let batch = self.take();
+            let batch = self.take()?;
             self.few.extend(batch);
         }
-        self.few.pop().expect("a batch has some")
+        Ok(self.few.pop().expect("a batch has some"))
     }
 
     fn put_one(&mut self, gp: &'static G) {
@@ -85,13 +91,13 @@ impl Free {
 
     /// Makes some Gs.
     #[cold]
-    fn grow(&mut self) -> Batch {
+    fn grow(&mut self) -> Result<Batch, Short> {
         let slab = match self.slab {
             Some(slab) if slab.len.load(Ordering::Relaxed) < slab.cap => slab,
-            _ => self.new_slab(),
+            _ => self.new_slab()?,
         };
         let len = slab.len.load(Ordering::Relaxed);
-        std::array::from_fn(|i| {
+        Ok(std::array::from_fn(|i| {
             // SAFETY: within the slab, which has room for whole batches. Its G at this place is not made yet; it is never freed.
             let gp = unsafe {
                 let gp = slab.gs.add(len + i);
@@ -101,26 +107,35 @@ impl Free {
             // ORDERING: Release, pairs with the Acquire in `for_each`; publishes the G.
             slab.len.store(len + i + 1, Ordering::Release);
             gp
-        })
+        }))
     }
 
-    fn new_slab(&mut self) -> &'static Slab {
+    fn new_slab(&mut self) -> Result<&'static Slab, Short> {
         let cap = self.slab.map_or(SMALLEST, |last| (2 * last.cap).min(LARGEST));
-        self.cap += cap;
-        self.batches.reserve(self.cap / BATCH - self.batches.len());
-        self.few.reserve(BATCH);
         let layout = Layout::array::<G>(cap).expect("a slab of bounded size");
+        let short = Short::of(WHAT, layout.size());
+        let batches = (self.cap + cap) / BATCH;
+        self.batches.try_reserve(batches - self.batches.len()).map_err(|_| short)?;
+        self.few.try_reserve(BATCH).map_err(|_| short)?;
         // SAFETY: the layout is not empty.
         let gs = unsafe { alloc(layout) }.cast::<G>();
         if gs.is_null() {
-            handle_alloc_error(layout);
+            return Err(short);
         }
         let next = SLABS.load(Ordering::Relaxed);
-        let slab: &'static Slab = Box::leak(Box::new(Slab { gs, cap, len: AtomicUsize::new(0), next }));
+        let slab = match memory::try_box(WHAT, Slab { gs, cap, len: AtomicUsize::new(0), next }) {
+            Ok(slab) => Box::leak(slab),
+            Err((short, _)) => {
+                // SAFETY: allocated above with this layout, and nobody has it.
+                unsafe { dealloc(gs.cast(), layout) };
+                return Err(short);
+            }
+        };
+        self.cap += cap;
         // ORDERING: Release, pairs with the Acquire in `for_each`; publishes the slab. Only the holder of the lock stores.
         SLABS.store(std::ptr::from_ref(slab).cast_mut(), Ordering::Release);
         self.slab = Some(slab);
-        slab
+        Ok(slab)
     }
 }
 
@@ -142,16 +157,20 @@ impl Default for GCache {
 #[cfg(not(loom))]
 impl GCache {
     /// A free G.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for more of them.
     #[inline]
-    pub fn get(&mut self) -> &'static G {
+    pub fn get(&mut self) -> Result<&'static G, Short> {
         if self.len == 0 {
-            self.refill();
+            self.refill()?;
         }
         self.len -= 1;
         if self.len < self.cold + AHEAD && self.cold > 0 {
             self.fetch(1);
         }
-        self.gs[self.len].expect("there are so many")
+        Ok(self.gs[self.len].expect("there are so many"))
     }
 
     /// Has the processor fetch the next Gs that were used by others: each would be a wait for another processor's cache.
@@ -163,13 +182,16 @@ impl GCache {
     }
 
     #[cold]
-    fn refill(&mut self) {
-        let batch = FREE.lock().take();
+    fn refill(&mut self) -> Result<(), Short> {
+        // More goroutines need more room in queues, too.
+        memory::check(WHAT)?;
+        let batch = FREE.lock().take()?;
         for (place, gp) in self.gs.iter_mut().zip(batch) {
             *place = Some(gp);
         }
         (self.len, self.cold) = (BATCH, BATCH);
         self.fetch(AHEAD);
+        Ok(())
     }
 
     /// Takes an idle G.
@@ -208,8 +230,13 @@ impl Drop for GCache {
 }
 
 /// A free G for a caller without a P.
+///
+/// # Errors
+///
+/// When there is no memory for more of them.
 #[cfg(not(loom))]
-pub fn get_shared() -> &'static G {
+pub fn get_shared() -> Result<&'static G, Short> {
+    memory::check(WHAT)?;
     FREE.lock().take_one()
 }
 
@@ -242,7 +269,7 @@ mod tests {
     fn a_g_is_handed_out_once_and_seen_by_all() {
         let mut cache = GCache::default();
         let mut seen = HashSet::new();
-        let gs: Vec<&'static G> = (0..5 * CACHE).map(|_| cache.get()).collect();
+        let gs: Vec<&'static G> = (0..5 * CACHE).map(|_| cache.get().unwrap()).collect();
         for gp in &gs {
             assert!(seen.insert(std::ptr::from_ref(*gp)), "handed out twice");
         }

@@ -14,9 +14,13 @@
 //!
 //! Checked by the model in `tests/loom_home.rs`.
 
+use crate::memory;
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::collections::VecDeque;
+
+/// Room that is had before it is needed.
+const AHEAD: usize = 16;
 
 /// A queue for one M; see the module.
 #[derive(Debug)]
@@ -32,6 +36,15 @@ struct Queue<T> {
     /// Runs next, in the time slice of the one before it (`runnext`).
     next: Option<T>,
     rest: VecDeque<T>,
+}
+
+impl<T> Queue<T> {
+    fn put_last(&mut self, t: Option<T>) {
+        if let Some(t) = t {
+            memory::grow_ahead("the queue of an OS thread's goroutines", &mut self.rest, 1, AHEAD);
+            self.rest.push_back(t);
+        }
+    }
 }
 
 impl<T> Default for Home<T> {
@@ -52,7 +65,7 @@ impl<T> Home<T> {
     pub fn put(&self, t: T, next: bool) -> bool {
         let mut queue = self.queue.lock();
         let last = if next { queue.next.replace(t) } else { Some(t) };
-        queue.rest.extend(last);
+        queue.put_last(last);
         self.len.fetch_add(1, Ordering::Relaxed);
         drop(queue);
         // ORDERING: pairs with the fence in `lie_down` (HM1).
@@ -84,7 +97,7 @@ impl<T> Home<T> {
     pub fn demote(&self) {
         let mut queue = self.queue.lock();
         let next = queue.next.take();
-        queue.rest.extend(next);
+        queue.put_last(next);
     }
 
     /// True if there was nobody at some moment.

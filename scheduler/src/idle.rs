@@ -42,6 +42,7 @@
 //!
 //! Checked by the loom models in `tests/loom_idle.rs`.
 
+use crate::memory::{self, Short};
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 use crossbeam_utils::CachePadded;
@@ -58,6 +59,11 @@ pub struct Idle<M> {
     nmspinning: AtomicU32,
     nwanting: AtomicU32,
 }
+
+/// What a want of memory names.
+const WHAT: &str = "the lists of idle processors and OS threads";
+/// Room for Ms that is had before it is needed.
+const AHEAD: usize = 15;
 
 #[derive(Debug)]
 struct Lists<M> {
@@ -107,10 +113,21 @@ impl Spinner {
 
 impl<M: PartialEq> Idle<M> {
     /// All `nprocs` Ps idle, no M.
-    pub fn new(nprocs: usize) -> Idle<M> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    pub fn try_new(nprocs: usize) -> Result<Idle<M>, Short> {
+        let idle = Idle::without_ps(nprocs);
+        idle.reserve(nprocs)?;
+        idle.lists.lock().ps.extend((0..nprocs).rev());
+        Ok(idle)
+    }
+
+    fn without_ps(nprocs: usize) -> Idle<M> {
         Idle {
             lists: CachePadded::new(Spinning::new(Lists {
-                ps: (0..nprocs).rev().collect(),
+                ps: Vec::new(),
                 retired: 0,
                 ms: Vec::new(),
                 wanting: VecDeque::new(),
@@ -120,6 +137,21 @@ impl<M: PartialEq> Idle<M> {
             nmspinning: AtomicU32::new(0),
             nwanting: AtomicU32::new(0),
         }
+    }
+
+    /// Has room for so many Ps, and for some Ms.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    pub fn reserve(&self, nprocs: usize) -> Result<(), Short> {
+        let mut lists = self.lists.lock();
+        let Lists { ps, ms, wanting, .. } = &mut *lists;
+        let reserved = ps
+            .try_reserve(nprocs.saturating_sub(ps.len()))
+            .and_then(|()| ms.try_reserve(1 + AHEAD))
+            .and_then(|()| wanting.try_reserve(1 + AHEAD));
+        reserved.map_err(|_| Short::of(WHAT, nprocs * size_of::<usize>()))
     }
 
     /// Calls `f` with each idle P, which nobody can take meanwhile. It must be short, and not come back here.
@@ -221,18 +253,25 @@ impl<M: PartialEq> Idle<M> {
 
     /// From now on the Ps below `limit` take part; one caller at a time. The idle ones above are the caller's, as with
     /// [`PutP::Over`]; those of `made` that are below and take part from now on are, too, to be given up.
-    pub fn set_limit(&self, limit: usize, made: usize) -> Vec<usize> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory; nothing is changed.
+    pub fn set_limit(&self, limit: usize, made: usize) -> Result<Vec<usize>, Short> {
+        let mut out = Vec::new();
+        let most = limit.max(made);
+        out.try_reserve_exact(most).map_err(|_| Short::of(WHAT, most * size_of::<usize>()))?;
         let mut lists = self.lists.lock();
         let before = self.limit();
         self.limit.store(limit, Ordering::Release);
-        let mut out: Vec<usize> = lists.ps.extract_if(.., |p| *p >= limit).collect();
+        out.extend(lists.ps.extract_if(.., |p| *p >= limit));
         self.npidle.store(lists.ps.len() as u32, Ordering::Release);
         if limit > before {
             out.extend(before..limit);
             // The others were never there.
             lists.retired -= limit.min(made).saturating_sub(before);
         }
-        out
+        Ok(out)
     }
 
     /// A P that takes no part any longer has been emptied. It is nobody's.
@@ -251,6 +290,7 @@ impl<M: PartialEq> Idle<M> {
         let mut lists = self.lists.lock();
         let p = self.pop_p(&mut lists);
         if p.is_none() {
+            memory::grow_ahead(WHAT, &mut lists.wanting, 1, AHEAD);
             lists.wanting.push_back(m);
             self.nwanting.store(lists.wanting.len() as u32, Ordering::Relaxed);
         }
@@ -289,7 +329,9 @@ impl<M: PartialEq> Idle<M> {
 
     /// Step 5: the M is asleep from now on for all who look, and must go and wait for its wake-up.
     pub fn put_m(&self, m: M) {
-        self.lists.lock().ms.push(m);
+        let mut lists = self.lists.lock();
+        memory::grow_ahead(WHAT, &mut lists.ms, 1, AHEAD);
+        lists.ms.push(m);
     }
 
     /// The M does not want to sleep any longer. False: a waker has taken it out already, and its P is on the way.
@@ -316,7 +358,7 @@ mod tests {
 
     #[test]
     fn wakep_wakes_one_at_a_time_and_only_with_a_p() {
-        let idle: Idle<&str> = Idle::new(2);
+        let idle: Idle<&str> = Idle::try_new(2).unwrap();
         idle.put_m("m0");
         assert_eq!(idle.wakep(), Wake::Sleeper("m0", 0));
         assert_eq!(idle.wakep(), Wake::Nobody, "one looks already");
@@ -329,7 +371,7 @@ mod tests {
 
     #[test]
     fn spinners_are_at_most_half_of_the_busy() {
-        let idle: Idle<&str> = Idle::new(4);
+        let idle: Idle<&str> = Idle::try_new(4).unwrap();
         assert!(idle.start_spinning().is_none(), "none is busy");
         let held: Vec<_> = std::iter::from_fn(|| idle.get_p()).collect();
         assert_eq!(held, [0, 1, 2, 3]);
@@ -342,7 +384,7 @@ mod tests {
 
     #[test]
     fn who_wants_a_p_gets_the_next_one_in_turn() {
-        let idle: Idle<&str> = Idle::new(1);
+        let idle: Idle<&str> = Idle::try_new(1).unwrap();
         assert_eq!(idle.want_p("m0"), Some(0));
         assert_eq!((idle.want_p("m1"), idle.want_p("m2"), idle.want_p("m3")), (None, None, None));
         assert!(idle.unwant_p(&"m2") && !idle.unwant_p(&"m2"));
@@ -353,9 +395,9 @@ mod tests {
 
     #[test]
     fn ps_above_the_limit_take_no_part_until_it_is_raised() {
-        let idle: Idle<&str> = Idle::new(4);
+        let idle: Idle<&str> = Idle::try_new(4).unwrap();
         assert_eq!((idle.get_p(), idle.get_p()), (Some(0), Some(1)));
-        assert_eq!(idle.set_limit(1, 4), [3, 2]);
+        assert_eq!(idle.set_limit(1, 4).unwrap(), [3, 2]);
         idle.retired();
         idle.retired();
         assert_eq!((idle.npidle(), idle.get_p()), (0, None));
@@ -363,9 +405,9 @@ mod tests {
         idle.retired();
         assert_eq!((idle.npidle(), idle.nretired()), (1, 3));
         // Two that were there before, and two new ones.
-        assert_eq!(idle.set_limit(3, 4), [1, 2]);
+        assert_eq!(idle.set_limit(3, 4).unwrap(), [1, 2]);
         assert_eq!(idle.nretired(), 1);
-        assert_eq!(idle.set_limit(6, 4), [3, 4, 5]);
+        assert_eq!(idle.set_limit(6, 4).unwrap(), [3, 4, 5]);
         assert_eq!(idle.nretired(), 0);
         for p in 1..6 {
             assert_eq!(idle.put_p(p), PutP::Idle);

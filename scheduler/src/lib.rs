@@ -45,6 +45,7 @@ pub mod keeper;
 pub mod local;
 #[cfg(not(loom))]
 mod m;
+pub mod memory;
 #[cfg(loom)]
 pub mod model;
 pub mod note;

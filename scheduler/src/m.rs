@@ -12,6 +12,7 @@ use crate::handoff::{Entered, Handoff};
 use crate::home::Home;
 use crate::idle::Spinner;
 use crate::keeper::Watch;
+use crate::memory::{self, Short};
 use crate::note::Note;
 use crate::os;
 use crate::p::P;
@@ -21,9 +22,9 @@ use crate::runq::Gp;
 use crate::sched::Sched;
 use crate::stack::record::Record;
 use crate::stack::{Switch, overflow};
-use crate::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::per_process;
-use crate::template;
+use crate::template::{self, Begun};
 use crate::threads::Ours;
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -272,7 +273,10 @@ pub(crate) type Refused = fn(&'static Sched, &'static P, Errand, io::Error);
 /// stack.
 pub(crate) fn start_m(sched: &'static Sched, pp: &'static P, errand: Errand, refused: Refused) {
     let pooled = POOL.lock().pop();
-    let mp = pooled.unwrap_or_else(new_m);
+    let mp = match pooled.map_or_else(new_m, Ok) {
+        Ok(mp) => mp,
+        Err(short) => return refused(sched, pp, errand, short.into()),
+    };
     mp.set_nextp(pp, errand);
     // ORDERING: Release, pairs with the Acquire in `take_nextsched`.
     mp.nextsched.store(ptr::from_ref(sched).cast_mut(), Ordering::Release);
@@ -300,20 +304,40 @@ pub(crate) fn have_one(name: &str) -> io::Result<()> {
     if cfg!(shuttle) || !POOL.lock().is_empty() {
         return Ok(());
     }
-    template::start_and_wait(name, |begun| {
-        let mp = new_m();
+    let mp = new_m()?;
+    let begins = move |begun: Begun| {
         POOL.lock().push(mp);
         begun.tell();
         mstart(mp);
-    })
+    };
+    template::start_and_wait(name, begins).inspect_err(|_| WITHOUT_THREAD.lock().push(mp))
 }
 
-fn new_m() -> &'static M {
+/// One that no thread has.
+///
+/// # Errors
+///
+/// When there is no memory.
+fn new_m() -> Result<&'static M, Short> {
+    const WHAT: &str = "an OS thread";
+    /// How many there are.
+    static MADE: AtomicUsize = AtomicUsize::new(0);
     if cfg!(shuttle) {
-        return Box::leak(Box::new(M::new()));
+        return Ok(Box::leak(Box::new(M::new())));
     }
-    let left = WITHOUT_THREAD.lock().pop();
-    left.unwrap_or_else(|| Box::leak(Box::new(M::new())))
+    if let Some(left) = WITHOUT_THREAD.lock().pop() {
+        return Ok(left);
+    }
+    // Whoever puts one into a list allocates nothing, as long as few are made at the same time.
+    let most = MADE.load(Ordering::Relaxed) + 8;
+    for list in [&POOL, &WITHOUT_THREAD] {
+        let mut list = list.lock();
+        let more = most.saturating_sub(list.len());
+        list.try_reserve(more).map_err(|_| Short::of(WHAT, more * size_of::<&M>()))?;
+    }
+    let mp = memory::try_box(WHAT, M::new()).map_err(|(short, _)| short)?;
+    MADE.fetch_add(1, Ordering::Relaxed);
+    Ok(Box::leak(mp))
 }
 
 /// An M's thread: serves one scheduler after another, for ever.

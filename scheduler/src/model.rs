@@ -229,7 +229,7 @@ pub mod proc {
         use crate::time::{Timer, Timers};
 
         loom::lazy_static! {
-            static ref HEAP: &'static Timers = Timers::make();
+            static ref HEAP: &'static Timers = Timers::make().unwrap();
         }
 
         /// The one heap of a model's scheduler.

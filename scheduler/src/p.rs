@@ -7,6 +7,7 @@
 use crate::g::G;
 use crate::gpool::GCache;
 use crate::m::M;
+use crate::memory::{self, Short};
 use crate::runq::{FINE, RunQueue};
 use crate::stack::pool::StackCache;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +17,9 @@ use crossbeam_utils::CachePadded;
 use std::cell::UnsafeCell;
 use std::ops::Index;
 use std::sync::OnceLock;
+
+/// What a refusal names.
+const WHAT: &str = "a processor";
 
 /// A processor; see the module.
 pub struct P {
@@ -140,17 +144,38 @@ pub(crate) struct AllP {
 
 impl AllP {
     /// None, with room for so many.
-    pub fn new(most: usize) -> AllP {
-        AllP { ps: (0..most).map(|_| OnceLock::new()).collect(), made: AtomicUsize::new(0) }
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    pub fn new(most: usize) -> Result<AllP, Short> {
+        let mut ps = Vec::new();
+        let bytes = most * size_of::<OnceLock<Box<P>>>();
+        ps.try_reserve_exact(most).map_err(|_| Short::of(WHAT, bytes))?;
+        ps.resize_with(most, OnceLock::new);
+        Ok(AllP { ps: ps.into_boxed_slice(), made: AtomicUsize::new(0) })
     }
 
     /// Makes the Ps below `n` that there are not. One caller at a time.
-    pub fn make(&self, n: usize, random_order: Option<u64>) {
-        for id in self.len()..n {
-            self.ps[id].get_or_init(|| Box::new(P::new(id, random_order)));
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for all of them; then none is made.
+    pub fn make(&self, n: usize, random_order: Option<u64>) -> Result<(), Short> {
+        let made = self.len();
+        let more = n.saturating_sub(made);
+        let mut new = Vec::new();
+        new.try_reserve_exact(more).map_err(|_| Short::of(WHAT, more * size_of::<Box<P>>()))?;
+        for id in made..n {
+            new.push(memory::try_box(WHAT, P::new(id, random_order)?).map_err(|(short, _)| short)?);
+        }
+        for pp in new {
+            let id = pp.id;
+            let _ = self.ps[id].set(pp);
             // ORDERING: Release, pairs with the Acquire in `len`.
             self.made.store(id + 1, Ordering::Release);
         }
+        Ok(())
     }
 
     /// How many there are.
@@ -175,10 +200,13 @@ impl Index<usize> for AllP {
 }
 
 impl P {
-    pub(crate) fn new(id: usize, random_order: Option<u64>) -> P {
-        P {
+    /// # Errors
+    ///
+    /// When there is no memory.
+    fn new(id: usize, random_order: Option<u64>) -> Result<P, Short> {
+        Ok(P {
             id,
-            timers: Timers::make(),
+            timers: Timers::make()?,
             owned: UnsafeCell::new(Owned {
                 gcache: GCache::default(),
                 stacks: StackCache::new(),
@@ -203,7 +231,7 @@ impl P {
                 share_for: AtomicU32::new(0),
             }),
             counts: CachePadded::new(Counts { spawned: AtomicU64::new(0), finished: AtomicU64::new(0) }),
-        }
+        })
     }
 
     /// What belongs to the holder.

@@ -14,6 +14,7 @@ use crate::globq::GlobQueue;
 use crate::idle::Idle;
 use crate::keeper::Keeper;
 use crate::m::{self, M};
+use crate::memory::{self, Short};
 use crate::p::AllP;
 use crate::panics;
 use crate::proc::shutdown;
@@ -75,6 +76,9 @@ pub struct Sched {
     pub(crate) finished_outside: CachePadded<AtomicU64>,
 }
 
+/// Schedulers that may be started at the same time, with room in lists for all of them.
+const AHEAD: usize = 8;
+
 /// The schedulers of the process, but those that everybody has left.
 static ALL: Mutex<Vec<&'static Sched>> = Mutex::new(Vec::new());
 
@@ -108,7 +112,7 @@ impl Sched {
     /// # Errors
     ///
     /// `InvalidInput` when a setting is out of range; the system's when it gives no thread, naming the
-    /// limits.
+    /// limits; `OutOfMemory` when there is no memory.
     pub fn start(mut config: Config) -> io::Result<&'static Sched> {
         let invalid = |e: ConfigError| io::Error::new(io::ErrorKind::InvalidInput, e);
         config.check().map_err(invalid)?;
@@ -121,15 +125,19 @@ impl Sched {
             cxx::look_for_runtime();
             m::have_one(&config.thread_name)
         })?;
-        let allp = AllP::new(MAX_PROCS);
-        allp.make(n, order);
-        let sched: &'static Sched = Box::leak(Box::new(Sched {
+        let allp = AllP::new(MAX_PROCS)?;
+        allp.make(n, order)?;
+        with_all(|all| {
+            all.try_reserve(AHEAD).map_err(|_| Short::of("a runtime", AHEAD * size_of::<&Sched>()))?;
+            shutdown::reserve(all.len() + AHEAD)
+        })?;
+        let sched = Sched {
             stack_class: class::class_of(config.stack_size)
                 .map_err(|e| invalid(ConfigError::StackSize(e)))?,
             config,
             allp,
-            globq: CachePadded::default(),
-            idle: CachePadded::new(Idle::new(n)),
+            globq: CachePadded::new(GlobQueue::with_room()?),
+            idle: CachePadded::new(Idle::try_new(n)?),
             keeper: CachePadded::default(),
             sysmon: Sysmon::new(),
             state: CachePadded::new(AtomicU8::new(OPEN)),
@@ -146,13 +154,18 @@ impl Sched {
             visitors: CachePadded::default(),
             spawned_outside: CachePadded::default(),
             finished_outside: CachePadded::default(),
-        }));
+        };
+        let sched: &'static Sched =
+            Box::leak(memory::try_box("a runtime", sched).map_err(|(short, _)| short)?);
         if let Err(e) = sysmon::start(sched) {
             // SAFETY: it was leaked above, and the thread that would have known it never began.
             systemstack(|| drop(unsafe { Box::from_raw(ptr::from_ref(sched).cast_mut()) }));
             return Err(e);
         }
-        with_all(|all| all.push(sched));
+        with_all(|all| {
+            memory::grow("the list of runtimes", all, 1);
+            all.push(sched);
+        });
         Ok(sched)
     }
 

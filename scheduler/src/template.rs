@@ -21,6 +21,7 @@
 //! In a model threads inherit nothing, and there is no template.
 
 use crate::fork;
+use crate::memory::{self, Short};
 use crate::note::Note;
 #[cfg(not(shuttle))]
 use crate::os::{self, gettid};
@@ -31,7 +32,15 @@ use crate::threads::Ours;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a refusal names.
+const WHAT: &str = "an OS thread";
+/// Memory that `std` allocates for a thread that it starts, about.
+#[cfg(not(shuttle))]
+const FOR_STD: usize = 8 << 10;
 
 /// A thread that somebody needs.
 struct Request {
@@ -75,14 +84,27 @@ pub(crate) fn start(
     refused: impl FnOnce(io::Error) + Send + 'static,
 ) {
     fork::check();
-    let request = Request { name: name.to_owned(), body: Box::new(body), refused: Box::new(refused) };
+    let refused = match memory::try_box(WHAT, refused) {
+        Ok(refused) => refused,
+        Err((short, refused)) => return refused(short.into()),
+    };
+    let request = match (memory::try_text(WHAT, name), memory::try_box(WHAT, body)) {
+        (Ok(name), Ok(body)) => Request { name: name.into_string(), body, refused },
+        (Err(short), _) | (_, Err((short, _))) => return refused(short.into()),
+    };
     if cfg!(shuttle) {
         return spawn(request);
     }
     if let Err(e) = prepare() {
         return (request.refused)(e);
     }
-    TEMPLATE.lock().requests.push_back(request);
+    let mut template = TEMPLATE.lock();
+    if template.requests.try_reserve(1).is_err() {
+        drop(template);
+        return (request.refused)(Short::of(WHAT, size_of::<Request>()).into());
+    }
+    template.requests.push_back(request);
+    drop(template);
     #[cfg(not(shuttle))]
     NOTE.wakeup();
 }
@@ -95,8 +117,8 @@ pub(crate) fn start(
 /// When the system gives no thread; names the limits.
 pub fn start_and_wait(name: &str, body: impl FnOnce(Begun) + Send + 'static) -> io::Result<()> {
     systemstack(|| {
-        let answer = Arc::new(Answer { is: Mutex::new(None), note: Note::new() });
-        let (begun, refused) = (Begun(answer.clone()), Begun(answer.clone()));
+        let [answer, begun, refused] = Answer::parts()?;
+        let (begun, refused) = (Begun(begun), Begun(refused));
         start(name, move || body(begun), move |e| refused.answer(Err(e)));
         loop {
             if let Some(is) = answer.is.lock().take() {
@@ -111,11 +133,50 @@ pub fn start_and_wait(name: &str, body: impl FnOnce(Begun) + Send + 'static) -> 
 struct Answer {
     is: Mutex<Option<io::Result<()>>>,
     note: Note,
+    /// Parts that there are.
+    parts: AtomicU32,
+}
+
+impl Answer {
+    /// One with its three parts: an `Arc` could not say that there is no memory for it.
+    fn parts() -> Result<[Part; 3], Short> {
+        let answer = Answer { is: Mutex::new(None), note: Note::new(), parts: AtomicU32::new(3) };
+        let answer = NonNull::from(Box::leak(memory::try_box(WHAT, answer).map_err(|(short, _)| short)?));
+        Ok([Part(answer), Part(answer), Part(answer)])
+    }
+}
+
+/// One of those that share an [`Answer`]; the last frees it.
+#[derive(Debug)]
+struct Part(NonNull<Answer>);
+
+// SAFETY: an answer is `Sync`, and whoever frees it was the last to have it.
+unsafe impl Send for Part {}
+// SAFETY: as above.
+unsafe impl Sync for Part {}
+
+impl Deref for Part {
+    type Target = Answer;
+
+    fn deref(&self) -> &Answer {
+        // SAFETY: this part keeps it alive.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // ORDERING: AcqRel: what the others did with it comes before it is freed.
+        if self.parts.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: it came from a box, and this was the last part.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        }
+    }
 }
 
 /// Somebody waits for a thread to begin.
 #[derive(Debug)]
-pub struct Begun(Arc<Answer>);
+pub struct Begun(Part);
 
 impl Begun {
     /// It has.
@@ -161,6 +222,7 @@ fn check_room() -> io::Result<()> {
 /// Whether there is the address space, and the permission, for what a thread of `std` maps.
 #[cfg(not(shuttle))]
 fn check_room() -> io::Result<()> {
+    memory::room(WHAT, FOR_STD)?;
     // SAFETY: a new mapping at an address of the kernel's choice, which nobody else knows, and gone at once.
     unsafe {
         let access = libc::PROT_READ | libc::PROT_WRITE;

@@ -101,7 +101,8 @@ pub fn thread_g() -> &'static G {
     if let Some(gp) = THREAD_G.with(Cell::get) {
         return gp;
     }
-    let gp = gpool::get_shared();
+    // Before anything is done for the thread.
+    let gp = threads::reserve().and_then(|()| gpool::get_shared()).unwrap_or_else(|short| short.refuse());
     gp.become_thread();
     threads::user_begins(gp);
     THREAD_G.with(|mine| mine.set(Some(gp)));

@@ -21,10 +21,10 @@
 use crate::config::OtherThreads;
 use crate::g::{G, Status, WaitReason};
 use crate::gpool;
+use crate::memory::{self, Short};
 use crate::os;
 use crate::time::clock::Nanos;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -39,12 +39,55 @@ struct Known {
 }
 
 struct Threads {
-    known: BTreeMap<libc::pid_t, Known>,
+    known: Table,
     /// How many known threads have ended.
     ended: u64,
 }
 
-static THREADS: Mutex<Threads> = Mutex::new(Threads { known: BTreeMap::new(), ended: 0 });
+/// The known threads by number, in its order. A map of `std` cannot be asked to grow.
+struct Table(Vec<(libc::pid_t, Known)>);
+
+impl Table {
+    fn place(&self, tid: libc::pid_t) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&tid, |(tid, _)| *tid)
+    }
+
+    fn get(&self, tid: libc::pid_t) -> Option<&Known> {
+        self.place(tid).ok().map(|at| &self.0[at].1)
+    }
+
+    fn insert(&mut self, tid: libc::pid_t, known: Known) {
+        match self.place(tid) {
+            Ok(at) => self.0[at].1 = known,
+            Err(at) => {
+                memory::grow(WHAT, &mut self.0, 1);
+                self.0.insert(at, (tid, known));
+            }
+        }
+    }
+
+    fn remove(&mut self, tid: libc::pid_t) -> Option<Known> {
+        self.place(tid).ok().map(|at| self.0.remove(at).1)
+    }
+}
+
+/// What a want of memory names.
+const WHAT: &str = "the list of threads that use the library";
+/// Threads that may begin at the same time, with room for all of them.
+const AHEAD: usize = 16;
+
+/// Has room for a thread that begins.
+///
+/// # Errors
+///
+/// When there is no memory.
+pub(crate) fn reserve() -> Result<(), Short> {
+    let mut threads = THREADS.lock();
+    let bytes = AHEAD * size_of::<(libc::pid_t, Known)>();
+    threads.known.0.try_reserve(AHEAD).map_err(|_| Short::of(WHAT, bytes))
+}
+
+static THREADS: Mutex<Threads> = Mutex::new(Threads { known: Table(Vec::new()), ended: 0 });
 
 /// Who could still wake a goroutine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +111,7 @@ impl Threads {
     }
 
     fn remove(&mut self, tid: libc::pid_t) -> Option<Known> {
-        let known = self.known.remove(&tid);
+        let known = self.known.remove(tid);
         self.ended += u64::from(known.is_some());
         known
     }
@@ -90,7 +133,7 @@ impl Threads {
             Kind::Ours => false,
             Kind::User(gp) => gp.status() != Status::Waiting || gp.wait_reason() != WaitReason::Run,
         };
-        while let Some((&tid, known)) = self.known.iter().find(|(_, known)| acts(known)) {
+        while let Some(&(tid, ref known)) = self.known.0.iter().find(|(_, known)| acts(known)) {
             if is_alive(tid, known.since) {
                 return true;
             }
@@ -102,7 +145,7 @@ impl Threads {
     /// The threads that are not known; `None` if the system does not say.
     fn strangers(&self) -> Option<Vec<libc::pid_t>> {
         let mut all = os::threads()?;
-        all.retain(|tid| !self.known.contains_key(tid));
+        all.retain(|tid| self.known.get(*tid).is_none());
         Some(all)
     }
 }
@@ -135,7 +178,7 @@ pub fn user_begins(gp: &'static G) {
     }
     let tid = os::gettid();
     let mut threads = THREADS.lock();
-    match threads.known.get(&tid).map(|known| known.kind) {
+    match threads.known.get(tid).map(|known| known.kind) {
         // What an M, or sysmon, does on its own stack.
         Some(Kind::Ours) => return,
         Some(Kind::User(_)) => threads.bury(tid),
@@ -148,7 +191,7 @@ pub fn user_begins(gp: &'static G) {
 pub fn user_ends(gp: &'static G) {
     let tid = os::gettid();
     let mut threads = THREADS.lock();
-    if let Some(Known { kind: Kind::User(other), .. }) = threads.known.get(&tid)
+    if let Some(Known { kind: Kind::User(other), .. }) = threads.known.get(tid)
         && std::ptr::eq(*other, gp)
     {
         threads.remove(tid);
@@ -170,7 +213,7 @@ pub fn others(rule: OtherThreads) -> Others {
         return Others::None;
     }
     // Mostly the number alone tells.
-    if os::count_threads().is_none_or(|n| n > threads.known.len()) {
+    if os::count_threads().is_none_or(|n| n > threads.known.0.len()) {
         return Others::Strangers;
     }
     match threads.strangers() {
@@ -192,13 +235,13 @@ mod tests {
 
     /// A G as a plain thread has one, which the thread does not give back.
     fn user() -> &'static G {
-        let gp = gpool::get_shared();
+        let gp = gpool::get_shared().unwrap();
         gp.become_thread();
         gp
     }
 
     fn known(tid: libc::pid_t) -> bool {
-        THREADS.lock().known.contains_key(&tid)
+        THREADS.lock().known.get(tid).is_some()
     }
 
     #[test]
@@ -211,12 +254,11 @@ mod tests {
         assert!(known(tid));
         // Other tests have users of their own, and one of them may be the first that is found.
         let mut threads = THREADS.lock();
-        let others: BTreeMap<_, _> = std::mem::take(&mut threads.known);
+        let others = std::mem::take(&mut threads.known.0);
         let (unseen, others) = others.into_iter().partition(|(other, _)| *other == tid);
-        threads.known = unseen;
+        threads.known.0 = unseen;
         let found = threads.users();
-        let left = threads.known.len();
-        threads.known.extend::<BTreeMap<_, _>>(others);
+        let left = std::mem::replace(&mut threads.known.0, others).len();
         assert!(!found && left == 0);
     }
 
@@ -229,7 +271,7 @@ mod tests {
             assert!(!is_alive(tid, Nanos(0)) && is_alive(tid, os::boot_time()));
             user_begins(new);
             let is_new = |known: &Known| matches!(known.kind, Kind::User(gp) if std::ptr::eq(gp, new));
-            assert!(THREADS.lock().known.get(&tid).is_some_and(is_new));
+            assert!(THREADS.lock().known.get(tid).is_some_and(is_new));
             assert_eq!(old.status(), Status::Idle, "its G was given back");
             user_ends(old);
             assert!(known(tid), "the old one's end is not the new one's");

@@ -30,10 +30,26 @@ impl Write for Stderr {
     }
 }
 
-/// Writes one message to stderr in one piece.
+/// A text that grows as far as there is memory.
+#[derive(Debug, Default)]
+pub(crate) struct Text(pub String);
+
+impl Write for Text {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.0.try_reserve(s.len()).map_err(|_| fmt::Error)?;
+        self.0.push_str(s);
+        Ok(())
+    }
+}
+
+/// Writes one message to stderr, in one piece if there is memory for that.
 pub fn report(message: fmt::Arguments<'_>) {
-    // One buffer, so that messages of different threads do not mix.
-    let _ = Stderr.write_str(&format!("{message}\n"));
+    // One buffer, so that messages of different threads do not mix. Memory may be just what there is none of.
+    let mut text = Text::default();
+    let _ = match text.write_fmt(format_args!("{message}\n")) {
+        Ok(()) => Stderr.write_str(&text.0),
+        Err(fmt::Error) => Stderr.write_fmt(format_args!("{message}\n")),
+    };
 }
 
 /// Ends the process because an invariant of the scheduler broke.

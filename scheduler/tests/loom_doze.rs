@@ -13,7 +13,7 @@ fn model(nprocs: usize, ms: usize) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(move || {
-        let world = Arc::new((Doze::new(), Idle::<usize>::new(nprocs)));
+        let world = Arc::new((Doze::new(), Idle::<usize>::try_new(nprocs).unwrap()));
         let ms: Vec<_> = (0..ms)
             .map(|_| {
                 let world = world.clone();

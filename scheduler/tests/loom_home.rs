@@ -26,7 +26,7 @@ struct Sched {
 impl Sched {
     fn new(ms: usize) -> Arc<Sched> {
         let m = |_| M { home: Home::default(), note: Note::new(), nextp: AtomicUsize::new(NONE) };
-        Arc::new(Sched { idle: Idle::new(1), ms: (0..ms).map(m).collect() })
+        Arc::new(Sched { idle: Idle::try_new(1).unwrap(), ms: (0..ms).map(m).collect() })
     }
 
     /// As `wake::go_home`.

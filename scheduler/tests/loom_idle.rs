@@ -24,7 +24,7 @@ struct Sched {
 impl Sched {
     fn new(procs: usize, ms: usize) -> Arc<Sched> {
         Arc::new(Sched {
-            idle: Idle::new(procs),
+            idle: Idle::try_new(procs).unwrap(),
             submitted: AtomicUsize::new(0),
             notes: (0..ms).map(|_| Note::new()).collect(),
             nextp: (0..ms).map(|_| AtomicUsize::new(NONE)).collect(),
@@ -207,7 +207,7 @@ fn of_two_ms_that_sit_out_one_does_what_both_leave() {
 #[test]
 fn a_p_above_the_limit_is_given_up_for_good_and_one_below_it_is_kept() {
     loom::model(|| {
-        let idle = Arc::new(Idle::<usize>::new(2));
+        let idle = Arc::new(Idle::<usize>::try_new(2).unwrap());
         assert_eq!((idle.get_p(), idle.get_p()), (Some(0), Some(1)));
         let holder = {
             let idle = idle.clone();
@@ -219,7 +219,7 @@ fn a_p_above_the_limit_is_given_up_for_good_and_one_below_it_is_kept() {
                 over
             })
         };
-        assert_eq!(idle.set_limit(1, 2), []);
+        assert_eq!(idle.set_limit(1, 2).unwrap(), []);
         if !holder.join().unwrap() {
             assert_eq!(idle.put_p(1), PutP::Over);
         }
@@ -232,7 +232,7 @@ fn a_p_above_the_limit_is_given_up_for_good_and_one_below_it_is_kept() {
                 }
             })
         };
-        for p in idle.set_limit(2, 2) {
+        for p in idle.set_limit(2, 2).unwrap() {
             assert_eq!(idle.put_p(p), PutP::Idle);
         }
         seeker.join().unwrap();

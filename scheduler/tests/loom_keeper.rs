@@ -174,7 +174,7 @@ fn who_finds_a_keeper_tells_it_of_what_it_has_armed_before_it_sleeps() {
 fn a_due_timer_finds_the_p_that_was_given_up_meanwhile() {
     check(|| {
         let sched = Sched::new(50);
-        let idle = Arc::new(Idle::<usize>::new(1));
+        let idle = Arc::new(Idle::<usize>::try_new(1).unwrap());
         assert_eq!(idle.get_p(), Some(0));
         // By the clock of the first M the timer is due. The second looked a moment ago, when it was not.
         let due = {

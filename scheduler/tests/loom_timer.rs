@@ -25,7 +25,7 @@ fn dry() -> Firing {
 #[test]
 fn a_timer_or_a_waker_ends_the_wait_and_never_both() {
     loom::model(|| {
-        let timers = Timers::make();
+        let timers = Timers::make().unwrap();
         let gp = new_g();
         gp.begin_select();
         let timer = Timer::wake(gp);
@@ -77,7 +77,7 @@ fn fire(timers: &'static Timers, now: u64) -> thread::JoinHandle<()> {
 #[test]
 fn a_stop_or_a_firing_has_the_timer_and_never_both() {
     check(|| {
-        let timers = Timers::make();
+        let timers = Timers::make().unwrap();
         let (acted, timer) = count();
         assert_eq!(timer.arm(timers, Nanos(1)), (false, Put::First));
         let firing = fire(timers, 5);
@@ -97,7 +97,7 @@ fn a_stop_or_a_firing_has_the_timer_and_never_both() {
 #[test]
 fn a_reset_against_a_firing_says_whether_it_came_first() {
     check(|| {
-        let (here, there) = (Timers::make(), Timers::make());
+        let (here, there) = (Timers::make().unwrap(), Timers::make().unwrap());
         let (acted, timer) = count();
         assert_eq!(timer.arm(here, Nanos(1)), (false, Put::First));
         let firing = fire(here, 5);
@@ -117,7 +117,7 @@ fn a_reset_against_a_firing_says_whether_it_came_first() {
 #[test]
 fn two_resets_leave_it_armed_once() {
     loom::model(|| {
-        let (here, there) = (Timers::make(), Timers::make());
+        let (here, there) = (Timers::make().unwrap(), Timers::make().unwrap());
         let (acted, timer) = count();
         let other = {
             let timer = timer.clone();
@@ -136,7 +136,7 @@ fn two_resets_leave_it_armed_once() {
 #[test]
 fn a_stop_that_meets_the_end_of_the_heap_has_the_timer_or_it_fires_elsewhere() {
     check(|| {
-        let ending = Timers::make();
+        let ending = Timers::make().unwrap();
         let (acted, timer) = count();
         assert_eq!(timer.arm(ending, Nanos(1)), (false, Put::First));
         let end = thread::spawn(move || ending.end());
@@ -155,7 +155,7 @@ fn a_stop_that_meets_the_end_of_the_heap_has_the_timer_or_it_fires_elsewhere() {
 #[test]
 fn a_reset_that_meets_the_end_of_the_heap_finds_the_timer_armed() {
     check(|| {
-        let (ending, there) = (Timers::make(), Timers::make());
+        let (ending, there) = (Timers::make().unwrap(), Timers::make().unwrap());
         let (acted, timer) = count();
         assert_eq!(timer.arm(ending, Nanos(1)), (false, Put::First));
         let end = thread::spawn(move || ending.end());

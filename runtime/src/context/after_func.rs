@@ -6,6 +6,7 @@
 use super::node::{Node, Registered};
 use super::{Child, Context, StopFunc};
 use crate::go::go_somewhere;
+use gort_scheduler::memory;
 use gort_scheduler::sync::Spinning;
 use std::panic::Location;
 use std::sync::{Arc, Weak};
@@ -88,7 +89,7 @@ pub fn after_func<F>(ctx: &Context, f: F) -> StopFunc
 where
     F: FnOnce() + Send + 'static,
 {
-    register(ctx, Box::new(f), false)
+    register(ctx, memory::boxed("a function to be called", f), false)
 }
 
 /// The same for a function that is called where the context is cancelled, or here if it is done: it is short and parks nowhere. It
@@ -98,13 +99,14 @@ pub(crate) fn call_when_done<F>(ctx: &Context, f: F) -> StopFunc
 where
     F: FnOnce() + Send + 'static,
 {
-    register(ctx, Box::new(f), true)
+    register(ctx, memory::boxed("a function to be called", f), true)
 }
 
 #[track_caller]
 fn register(ctx: &Context, f: Function, at_once: bool) -> StopFunc {
     let (at, f) = (Location::caller(), Spinning::new(Some(f)));
-    let func = Arc::new(AfterFunc { at_once, at, f, home: Spinning::new(None) });
+    let new = AfterFunc { at_once, at, f, home: Spinning::new(None) };
+    let func = memory::arc("a function to be called", new);
     if let Some(node) = ctx.canceller() {
         func.clone().settle(node);
     }

@@ -45,6 +45,7 @@ use children::Child;
 pub use error::{Cause, ContextError};
 pub use func::{CancelCauseFunc, CancelFunc, StopFunc};
 use gort_channel::Receiver;
+use gort_scheduler::memory;
 use node::{Kind, Node, Timed, arm, cancel};
 use std::any::{Any, type_name};
 use std::fmt;
@@ -398,7 +399,7 @@ pub fn with_value<T: Any + Send + Sync>(parent: &Context, value: T) -> Context {
         parent,
         parent.canceller().cloned(),
         parent.deadline(),
-        Kind::Value(Arc::new(value), type_name::<T>()),
+        Kind::Value(memory::arc("a context", value), type_name::<T>()),
     )
 }
 
@@ -417,7 +418,7 @@ pub fn without_cancel(parent: &Context) -> Context {
 }
 
 fn below(parent: &Context, above: Option<Arc<Node>>, deadline: Option<Instant>, kind: Kind) -> Context {
-    Context(Repr::Node(Arc::new(Node { parent: parent.clone(), above, deadline, kind })))
+    Context(Repr::Node(memory::arc("a context", Node { parent: parent.clone(), above, deadline, kind })))
 }
 
 /// Why `ctx` is done, in the words of whoever cancelled it; without such words the [`ContextError`]; `None` if it is not done (Go's

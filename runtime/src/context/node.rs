@@ -42,6 +42,7 @@ use super::children::{Child, Children};
 use super::{Cause, Context, ContextError};
 use crate::time::{self, Timer};
 use gort_channel::{Receiver, Sender, channel};
+use gort_scheduler::memory;
 use gort_scheduler::sync::Spinning;
 use gort_scheduler::sync::atomic::{AtomicU8, Ordering};
 use std::any::Any;
@@ -137,7 +138,7 @@ impl Cancel {
 
     pub fn cause(&self) -> Option<Cause> {
         let err = self.err()?;
-        Some(self.inner.lock().cause.clone().unwrap_or_else(|| Arc::new(err)))
+        Some(self.inner.lock().cause.clone().unwrap_or_else(|| memory::arc("a context", err)))
     }
 
     /// Writes the reason, if there is none. The caller holds the lock that `inner` is under.
@@ -199,7 +200,7 @@ impl Node {
         let above = parent.canceller().cloned();
         let deadline = timed.as_ref().map(|timed| timed.at).or(parent.deadline());
         let kind = Kind::Cancel(Cancel::new(timed));
-        let node = Arc::new(Node { parent, above, deadline, kind });
+        let node = memory::arc("a context", Node { parent, above, deadline, kind });
         if let Some(above) = &node.above {
             match above.register(Child::Context(Arc::downgrade(&node))) {
                 // Nobody asks for the number before this: the node is not given to anybody yet.

@@ -5,6 +5,7 @@ use super::{Semaphore, WaitGroup};
 use crate::context::{self, CancelCauseFunc, Cause, Context};
 use crate::go::go;
 use crate::scope::Scope;
+use gort_scheduler::memory;
 use gort_scheduler::proc::newproc::report_panic;
 use gort_scheduler::sync::Spinning;
 use std::any::Any;
@@ -100,7 +101,12 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 
     fn with(cancel: Option<Cancel<E>>) -> ErrGroup<E> {
-        ErrGroup { shared: Arc::new(Shared { running: WaitGroup::new(), group: Group::new(cancel) }) }
+        ErrGroup {
+            shared: memory::arc(
+                "a group of goroutines",
+                Shared { running: WaitGroup::new(), group: Group::new(cancel) },
+            ),
+        }
     }
 
     /// Runs `f` in a goroutine of the group. At the [limit](ErrGroup::set_limit) it waits first, until one of them has ended.
@@ -421,7 +427,7 @@ impl<E> Group<E> {
 
     #[track_caller]
     fn set_limit(&self, n: usize) {
-        let limit = Some(Arc::new(Semaphore::new(n)));
+        let limit = Some(memory::arc("a group of goroutines", Semaphore::new(n)));
         let mut state = self.state.lock();
         let active = state.active;
         let old = if active == 0 { std::mem::replace(&mut state.limit, limit) } else { limit };

@@ -1,12 +1,12 @@
 //! [`Semaphore`]: the face of [`gort_scheduler::sema::semaphore`], with waits that a context ends.
 
 use crate::context::{self, Context, ContextError, StopFunc};
+use gort_scheduler::memory;
 use gort_scheduler::sema;
 use gort_scheduler::sema::semaphore::Cancel;
 use gort_scheduler::time::clock::Nanos;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A number of permits, taken several at a time (Go's `semaphore.Weighted`).
@@ -115,7 +115,7 @@ impl Semaphore {
         if self.raw.take(k) {
             return Ok(());
         }
-        let cancel = Arc::new(Cancel::new(&self.raw));
+        let cancel = memory::arc("a wait for a context", Cancel::new(&self.raw));
         let registered = Registered(context::call_when_done(ctx, {
             let cancel = cancel.clone();
             move || cancel.cancel()

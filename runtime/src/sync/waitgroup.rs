@@ -1,6 +1,7 @@
 //! [`WaitGroup`]: waiting until a number of things are done (Go's `sync.WaitGroup`).
 
 use crate::go::go;
+use gort_scheduler::memory;
 use gort_scheduler::proc::newproc::ends_the_process;
 use gort_scheduler::sema;
 use std::sync::Arc;
@@ -20,9 +21,16 @@ use std::sync::Arc;
 /// wg.wait();
 /// assert_eq!(SUM.load(Relaxed), 45);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct WaitGroup {
     state: Arc<sema::WaitGroup>,
+}
+
+impl Default for WaitGroup {
+    /// As [`WaitGroup::new`].
+    fn default() -> WaitGroup {
+        WaitGroup::new()
+    }
 }
 
 impl WaitGroup {
@@ -33,7 +41,7 @@ impl WaitGroup {
     /// ```
     #[inline]
     pub fn new() -> WaitGroup {
-        WaitGroup::default()
+        WaitGroup { state: memory::arc("a wait group", sema::WaitGroup::default()) }
     }
 
     /// Adds `n` things, or takes away `-n`. When the count comes to zero, all who wait go on. What is to be waited for is

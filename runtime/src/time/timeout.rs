@@ -2,9 +2,9 @@
 
 use super::{Timer, after_func};
 use crate::block_on;
+use gort_scheduler::memory;
 use std::future::{IntoFuture, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Drop for Stops {
 #[track_caller]
 pub fn timeout<F: IntoFuture>(d: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future.into_future());
-    let over = Arc::new(AtomicBool::new(false));
+    let over = memory::arc("a timeout", AtomicBool::new(false));
     let mut timer = None;
     block_on(poll_fn(|cx| {
         // ORDERING: Acquire, pairs with the Release below: what the future's own wakers did before is seen by its last poll.

@@ -22,6 +22,7 @@ use crate::stack::record::Record;
 use crate::stack::{current_head, mapping};
 use crate::symbols::{Map, Symbols};
 use crate::sync::atomic::Ordering;
+use crate::throw::Text;
 use crate::time::clock::Nanos;
 use crate::unwind::{self, MAX_FRAMES, Parked, Unwinder};
 use std::collections::BinaryHeap;
@@ -170,33 +171,35 @@ impl Run {
     fn write(&self, out: &mut dyn fmt::Write) {
         let Some(first) = &self.first else { return };
         let ids = &self.ids[..self.count.min(LISTED)];
-        let mut text = String::new();
-        first_lines(&mut text, ids, self.count, first.state, 0, first.name.as_deref());
-        if let Some(at) = first.spawned_at {
-            let _ = writeln!(text, "\tspawned at {at}");
-        }
-        text.push('\n');
-        // In one piece, so that goroutines and what other threads write do not mix.
-        let _ = out.write_str(&text);
+        let lines = |text: &mut dyn fmt::Write| {
+            first_lines(text, ids, self.count, first.state, 0, first.name.as_deref())?;
+            if let Some(at) = first.spawned_at {
+                writeln!(text, "\tspawned at {at}")?;
+            }
+            text.write_char('\n')
+        };
+        // In one piece, so that goroutines and what other threads write do not mix; if there is memory for one.
+        let mut text = Text::default();
+        let _ = match lines(&mut text) {
+            Ok(()) => out.write_str(&text.0),
+            Err(fmt::Error) => lines(out),
+        };
     }
 }
 
 /// Writes the first lines of `count` goroutines that look the same, `ids` the first of them.
 fn first_lines(
-    text: &mut String,
+    text: &mut dyn fmt::Write,
     ids: &[u64],
     count: usize,
     state: &'static str,
     minutes: u32,
     name: Option<&str>,
-) {
+) -> fmt::Result {
     if count > LISTED {
-        let _ = writeln!(text, "{}", Heading { count, state, minutes, name, ids });
-        return;
+        return writeln!(text, "{}", Heading { count, state, minutes, name, ids });
     }
-    for &id in ids {
-        let _ = writeln!(text, "{}", Header { id: GoroutineId(id), state, minutes, name });
-    }
+    ids.iter().try_for_each(|&id| writeln!(text, "{}", Header { id: GoroutineId(id), state, minutes, name }))
 }
 
 /// Writes all goroutines of the process with their stacks, as far as the writer goes along.
@@ -355,7 +358,7 @@ impl Dump {
 
     fn text(&mut self, ids: &[u64], group: &Group, key: &Key) -> String {
         let mut text = String::new();
-        first_lines(&mut text, ids, group.count, key.state, key.minutes, key.name.as_deref());
+        let _ = first_lines(&mut text, ids, group.count, key.state, key.minutes, key.name.as_deref());
         match key.trace {
             Trace::Stack(n) => {
                 let pcs = &self.stacks[n as usize];

@@ -27,10 +27,11 @@ use super::pin;
 use super::wake::{HeldP, inject_new, ready_from_g0, runqput};
 use crate::config::PanicPolicy;
 use crate::fork;
-use crate::g::{BodyVtable, Bound, G, GoroutineId, INLINE, Phase, Status, WaitReason, casgstatus};
+use crate::g::{BodyVtable, Bound, G, GoroutineId, INLINE, Phase, Rare, Status, WaitReason, casgstatus};
 use crate::gpool;
 use crate::local;
 use crate::m::M;
+use crate::memory::{self, Short};
 use crate::p::{P, bump};
 use crate::panics;
 use crate::runq::Gp;
@@ -38,10 +39,11 @@ use crate::sched::{OPEN, Sched};
 use crate::stack::{Stack, class, pool};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::per_process;
+use crate::throw::report;
 use std::any::Any;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, align_of, size_of};
+use std::mem::{ManuallyDrop, MaybeUninit, align_of, size_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 
@@ -53,6 +55,9 @@ pub(super) const DEADLOCKED: usize = 4;
 
 /// What a join of a goroutine says that its runtime took away.
 const SHUT_DOWN: &str = "the goroutine's runtime was shut down";
+
+/// What a join says of a result that there was no memory for.
+const LOST: &str = "no memory for the goroutine's result";
 
 /// What a join of a main goroutine gives that waits for what never comes (`deadlock`).
 #[derive(Debug)]
@@ -87,7 +92,7 @@ type Outcome<T> = std::thread::Result<T>;
 /// # Errors
 ///
 /// - `InvalidInput` when the stack size is out of range;
-/// - `OutOfMemory` when there can be no stack for it; the message names the limit.
+/// - `OutOfMemory` when there can be no stack for it, or no memory; the message names the limit.
 ///
 /// # Panics
 ///
@@ -122,9 +127,9 @@ where
         // Before the first lock, which somebody may have held who is not in the child.
         fork::check();
     }
-    admit(sched, here, class)?;
+    let parts = prepare(sched, here, class, options)?;
     // SAFETY: the caller is a goroutine on the M that holds this P; for the rest, its promise.
-    let goroutine = unsafe { newproc(here, true, sched, class, options, Location::caller(), f) };
+    let goroutine = unsafe { newproc(here, true, sched, class, parts, Location::caller(), f) };
     drop(held);
     // One that does nothing but spawn would else keep its P, or go on without one, for as long as it likes.
     preempt_check(me);
@@ -135,7 +140,7 @@ where
 ///
 /// # Errors
 ///
-/// When there can be no stack for it, or the scheduler takes no goroutines any more; with the data.
+/// When there can be no stack for it, or no memory, or the scheduler takes no goroutines any more; with the data.
 pub(super) fn spawn_at<D, F>(
     here: Option<&'static P>,
     next: bool,
@@ -149,11 +154,12 @@ where
     F: FnOnce(D) + Send + 'static,
 {
     let class = sched.stack_class;
-    if sched.state.load(Ordering::Acquire) != OPEN || admit(sched, here, class).is_err() {
+    if sched.state.load(Ordering::Acquire) != OPEN {
         return Err(data);
     }
+    let Ok(parts) = prepare(sched, here, class, Options::default()) else { return Err(data) };
     // SAFETY: the caller holds the P; the function borrows nothing and may go anywhere.
-    drop(unsafe { newproc(here, next, sched, class, Options::default(), at, move || f(data)) });
+    drop(unsafe { newproc(here, next, sched, class, parts, at, move || f(data)) });
     Ok(())
 }
 
@@ -168,14 +174,15 @@ unsafe fn newproc<F, T>(
     next: bool,
     sched: &'static Sched,
     class: u8,
-    options: Options,
+    parts: Parts<F>,
     at: &'static Location<'static>,
     f: F,
 ) -> Goroutine<T>
 where
     F: FnOnce() -> T,
 {
-    let (gp, id) = match here {
+    let Parts { gp, boxed, rare, options } = parts;
+    let id = match here {
         // SAFETY: the caller is a goroutine on the M that holds this P; nothing switches stacks in the block.
         Some(pp) => unsafe {
             let owned = pp.owned();
@@ -185,9 +192,9 @@ where
                 owned.goids = (first, first + GOID_BATCH);
             }
             owned.goids.0 += 1;
-            (owned.gcache.get(), owned.goids.0 - 1)
+            owned.goids.0 - 1
         },
-        None => (gpool::get_shared(), NEXT_GOID.fetch_add(1, Ordering::Relaxed)),
+        None => NEXT_GOID.fetch_add(1, Ordering::Relaxed),
     };
     // The G is Idle and ours until it is put into a queue. Relaxed throughout: the queue publishes it.
     gp.id.store(id, Ordering::Relaxed);
@@ -201,13 +208,13 @@ where
     gp.locks.set(0);
     gp.pins.set(0);
     gp.in_syscall.store(false, Ordering::Relaxed);
-    gp.set_name(options.name, options.run);
+    gp.set_name(rare);
     if options.bound == Bound::Scope {
         gp.under.set(options.under);
     }
     gp.vtable.set(Some(&Body::<F, T>::VTABLE));
     // SAFETY: the G is ours, and its body holds nothing.
-    unsafe { put_body(gp, f) };
+    unsafe { put_body(gp, boxed, f) };
     gp.phase.set(Phase::Unstarted);
     casgstatus(gp, Status::Idle, Status::Runnable);
     match here {
@@ -221,6 +228,58 @@ where
         }
     }
     Goroutine { gp, result: PhantomData }
+}
+
+/// What a goroutine of closure `F` is made of: had before anything is changed.
+struct Parts<F> {
+    /// Idle, and ours.
+    gp: &'static G,
+    boxed: Boxed<F>,
+    rare: Option<Box<Rare>>,
+    /// Without the name.
+    options: Options,
+}
+
+impl<F> Parts<F> {
+    /// The caller holds the P, if there is one.
+    #[inline]
+    fn new(here: Option<&'static P>, mut options: Options) -> Result<Parts<F>, Short> {
+        let boxed = boxed("a goroutine's closure")?;
+        let rare = match options.name.take() {
+            Some(name) => Some(Rare::named(name, options.run)?),
+            None => None,
+        };
+        // Last: it need not be given back.
+        let gp = match here {
+            // SAFETY: the caller is a goroutine on the M that holds this P; nothing switches stacks in the call.
+            Some(pp) => unsafe { pp.owned().gcache.get()? },
+            None => gpool::get_shared()?,
+        };
+        Ok(Parts { gp, boxed, rare, options })
+    }
+}
+
+/// [`admit`], and the parts.
+#[inline]
+fn prepare<F>(
+    sched: &'static Sched,
+    here: Option<&'static P>,
+    class: u8,
+    options: Options,
+) -> io::Result<Parts<F>> {
+    admit(sched, here, class)?;
+    Parts::new(here, options).map_err(|short| no_parts(here, class, short))
+}
+
+#[cold]
+#[inline(never)]
+fn no_parts(here: Option<&'static P>, class: u8, short: Short) -> io::Error {
+    systemstack(|| match here {
+        // SAFETY: the caller is a goroutine on the M that holds this P.
+        Some(pp) => unsafe { pp.owned().stacks.dismiss(class) },
+        None => pool::dismiss_shared(class),
+    });
+    short.into()
 }
 
 /// Lets a new goroutine have a stack later. The caller holds the P, if there is one.
@@ -256,22 +315,65 @@ const fn fits<V>() -> bool {
     size_of::<V>() <= INLINE * size_of::<usize>() && align_of::<V>() <= align_of::<usize>()
 }
 
+/// The place of a value that does not fit.
+type Boxed<V> = Option<Box<MaybeUninit<V>>>;
+
+/// A place for a value, if it does not fit.
+#[inline]
+fn boxed<V>(what: &'static str) -> Result<Boxed<V>, Short> {
+    if fits::<V>() { Ok(None) } else { memory::try_box_for(what).map(Some) }
+}
+
 /// Moves a value into the body.
 ///
 /// # Safety
 ///
-/// The caller owns the G, and its body holds nothing.
+/// The caller owns the G, and its body holds nothing. The place comes from [`boxed`].
 #[inline]
-unsafe fn put_body<V>(gp: &G, v: V) {
+unsafe fn put_body<V>(gp: &G, place: Boxed<V>, v: V) {
     let at = gp.body.get();
     // SAFETY: the body is large and aligned enough for what fits, and for a pointer.
     unsafe {
-        if fits::<V>() {
-            at.cast::<V>().write(v);
-        } else {
-            at.cast::<*mut V>().write(Box::into_raw(Box::new(v)));
+        match place {
+            Some(place) if !fits::<V>() => at.cast::<*mut V>().write(Box::into_raw(Box::write(place, v))),
+            _ => at.cast::<V>().write(v),
         }
     }
+}
+
+/// Leaves the outcome of the goroutine, which runs. If it does not fit and there is no memory for it, it is dropped, and the
+/// body says so.
+///
+/// # Safety
+///
+/// As for [`put_body`].
+#[inline]
+unsafe fn put_outcome<T>(gp: &'static G, outcome: Outcome<T>) {
+    match boxed("a goroutine's result") {
+        // SAFETY: the caller's promise.
+        Ok(place) => unsafe { put_body(gp, place, outcome) },
+        Err(short) => {
+            drop_caught(gp, outcome);
+            report(format_args!("gort: the result of goroutine {} is lost: {short}", gp.id()));
+            // SAFETY: the caller's promise; it holds a pointer, as it does not fit.
+            unsafe { gp.body.get().cast::<*mut Outcome<T>>().write(ptr::null_mut()) };
+        }
+    }
+}
+
+/// Takes what [`put_outcome`] has left out of the body.
+///
+/// # Safety
+///
+/// The caller owns the G, which is in phase HasResult.
+#[inline]
+unsafe fn take_outcome<T>(gp: &G) -> Outcome<T> {
+    // SAFETY: the caller's promise: a pointer, if it does not fit.
+    if !fits::<Outcome<T>>() && unsafe { gp.body.get().cast::<*mut Outcome<T>>().read() }.is_null() {
+        return Err(Box::new(LOST));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { take_body(gp) }
 }
 
 /// Moves the value out of the body.
@@ -312,7 +414,7 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
         } else {
             end_locals(gp);
             // SAFETY: the closure has been taken out.
-            unsafe { put_body(gp, outcome) };
+            unsafe { put_outcome(gp, outcome) };
             gp.phase.set(Phase::HasResult);
         }
     }
@@ -332,7 +434,7 @@ impl<F: FnOnce() -> T, T> Body<F, T> {
     /// On the G's own stack, in phase HasResult, when no handle is left.
     unsafe fn drop_result(gp: &'static G) {
         // SAFETY: the phase says that the result is there.
-        let outcome: Outcome<T> = unsafe { take_body(gp) };
+        let outcome: Outcome<T> = unsafe { take_outcome(gp) };
         gp.phase.set(Phase::Empty);
         drop_caught(gp, outcome);
         end_locals(gp);
@@ -597,7 +699,7 @@ impl<T> Goroutine<T> {
         }
         let outcome = match gp.phase.get() {
             // SAFETY: DONE makes the G ours (J1), and the phase says that the result is there.
-            Phase::HasResult => unsafe { take_body(gp) },
+            Phase::HasResult => unsafe { take_outcome(gp) },
             _ => Err(Box::new(SHUT_DOWN) as Box<dyn Any + Send>),
         };
         gp.phase.set(Phase::Empty);
@@ -630,7 +732,7 @@ impl<T> Drop for Goroutine<T> {
             // DONE: the G is ours.
             if gp.phase.get() == Phase::HasResult {
                 // SAFETY: the phase says that the result is there.
-                let outcome: Outcome<T> = unsafe { take_body(gp) };
+                let outcome: Outcome<T> = unsafe { take_outcome(gp) };
                 gp.phase.set(Phase::Empty);
                 // A panic in it is the goroutine's, not the caller's: it could as well have ended later.
                 drop_caught(gp, outcome);

@@ -11,6 +11,7 @@ use super::pin;
 use super::wake::{release_p, start};
 use crate::config::MAX_PROCS;
 use crate::g::WaitReason;
+use crate::memory::Short;
 use crate::p::P;
 use crate::sched::Sched;
 use crate::sync::atomic::Ordering;
@@ -40,8 +41,8 @@ pub fn set_max_procs(sched: &'static Sched, n: usize) -> usize {
         sched.resizing.wait(WaitReason::Semacquire, |busy| !busy);
     }
     let before = sched.max_procs();
-    if n != before {
-        systemstack(|| begin(sched, n));
+    let begun = if n == before { Ok(()) } else { systemstack(|| begin(sched, n)) };
+    if n != before && begun.is_ok() {
         while sched.idle.nretired() < sched.allp.len() - n {
             systemstack(|| press(sched, n));
             sleep_until(Nanos::now().after(NAP));
@@ -51,19 +52,28 @@ pub fn set_max_procs(sched: &'static Sched, n: usize) -> usize {
         *busy = false;
         ((), true)
     });
-    before
+    match begun {
+        Ok(()) => before,
+        Err(short) => short.refuse(),
+    }
 }
 
 /// From here on the new number holds for every P that is given up.
-fn begin(sched: &'static Sched, n: usize) {
+///
+/// # Errors
+///
+/// When there is no memory for more Ps; nothing is changed.
+fn begin(sched: &'static Sched, n: usize) -> Result<(), Short> {
     let made = sched.allp.len();
-    sched.allp.make(n, sched.config.random_order);
-    for p in sched.idle.set_limit(n, made) {
+    sched.allp.make(n, sched.config.random_order)?;
+    sched.idle.reserve(n)?;
+    for p in sched.idle.set_limit(n, made)? {
         release_p(sched, &sched.allp[p]);
     }
     if !sched.globq.is_empty() || sched.allp.iter().any(|pp| !pp.runq.is_empty()) {
         start(sched, sched.idle.submitted());
     }
+    Ok(())
 }
 
 /// Sees to it that the Ps above the limit are given up.

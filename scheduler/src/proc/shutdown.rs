@@ -63,6 +63,7 @@ use super::newproc::{ABANDONED, abandon, drop_unstarted};
 use super::{current, getg, pin, systemstack, timers};
 use crate::g::{Phase, Status};
 use crate::gpool;
+use crate::memory::{self, Short};
 use crate::runq::Gp;
 use crate::sched::{CLOSING, OPEN, STOPPED, Sched, with_all};
 use crate::sema;
@@ -133,11 +134,29 @@ pub(super) fn finish(sched: &'static Sched) -> usize {
     if !sched.orphaned.load(Ordering::Relaxed) {
         wait_until(Nanos::now().after(PATIENCE), || sched.sysmon.is_gone());
     }
-    systemstack(|| ENDED.lock().push(sched));
+    systemstack(|| {
+        let mut ended = ENDED.lock();
+        memory::grow(WHAT, &mut *ended, 1);
+        ended.push(sched);
+    });
     if sched.let_go() {
         free_those_left();
     }
     abandoned
+}
+
+/// What a want of memory names.
+const WHAT: &str = "the list of runtimes that end";
+
+/// Has room for so many that end at the same time.
+///
+/// # Errors
+///
+/// When there is no memory.
+pub(crate) fn reserve(n: usize) -> Result<(), Short> {
+    let mut ended = ENDED.lock();
+    let more = n.saturating_sub(ended.len());
+    ended.try_reserve(more).map_err(|_| Short::of(WHAT, more * size_of::<&Sched>()))
 }
 
 per_process! {

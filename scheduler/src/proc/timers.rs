@@ -26,7 +26,7 @@ use crate::sched::{OPEN, Sched};
 use crate::sync::atomic::Ordering;
 use crate::time::clock::Nanos;
 use crate::time::func::{Act, FuncTimer};
-use crate::time::{Put, Timer, Timers};
+use crate::time::{Put, Timer, Timers, may_arm};
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,12 +268,18 @@ pub unsafe fn arm_elsewhere(
 }
 
 /// Arms a function timer for the caller, `gp`, anew if it was armed; whether it was.
+///
+/// # Panics
+///
+/// When there is no memory for a timer; nothing is changed.
+#[track_caller]
 pub fn arm_func<A: Act>(
     gp: &'static G,
     sched: &'static Sched,
     timer: &Arc<FuncTimer<A>>,
     when: Nanos,
 ) -> bool {
+    may_arm().unwrap_or_else(|short| short.refuse());
     let (was, put) = with_heap(gp, sched, |timers, _| timer.arm(timers, when));
     match put {
         Put::First => sched.timer_is_first(),

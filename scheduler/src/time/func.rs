@@ -16,6 +16,7 @@
 
 use super::clock::Nanos;
 use super::{Firing, Kind, Put, Timer, Timers};
+use crate::memory;
 #[cfg(loom)]
 use crate::model::Sched;
 use crate::proc::timers::{heap_for, told};
@@ -60,13 +61,21 @@ impl<A: Act> FuncTimer<A> {
     const KIND: Kind = Kind { pin: Self::pin, hold: Self::hold, fire: Self::fire, ended: Self::ended };
 
     /// A timer that is not armed.
+    ///
+    /// # Panics
+    ///
+    /// When there is no memory for it.
+    #[track_caller]
     pub fn new(action: A) -> Arc<FuncTimer<A>> {
-        Arc::new(FuncTimer {
-            timer: Timer::call(&Self::KIND),
-            lock: SpinLock::new(),
-            forever: Cell::new(false),
-            action,
-        })
+        memory::arc(
+            "another timer",
+            FuncTimer {
+                timer: Timer::call(&Self::KIND),
+                lock: SpinLock::new(),
+                forever: Cell::new(false),
+                action,
+            },
+        )
     }
 
     /// What it does.

@@ -14,6 +14,7 @@
 //! cache miss for each level. Entries are moved into a hole, not exchanged.
 
 use super::clock::Nanos;
+use std::collections::TryReserveError;
 
 const ARITY: usize = 4;
 const NO_KEY: u32 = u32::MAX;
@@ -72,6 +73,25 @@ impl<T: Copy> Heap<T> {
     /// The deadline of an entry.
     pub fn when(&self, Key(key): Key) -> Nanos {
         self.entries[self.places[key as usize] as usize].when
+    }
+
+    /// Room for `n` more entries.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    #[inline]
+    pub fn reserve(&mut self, n: usize) -> Result<(), TryReserveError> {
+        if self.entries.capacity() - self.entries.len() < n { self.grow(n) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn grow(&mut self, n: usize) -> Result<(), TryReserveError> {
+        let room = (2 * self.entries.capacity()).max(self.entries.len() + n);
+        // The entries last: where they have room, so have the others.
+        self.items.try_reserve_exact(room - self.items.len())?;
+        self.places.try_reserve_exact(room - self.places.len())?;
+        self.entries.try_reserve_exact(room - self.entries.len())
     }
 
     /// Puts an entry in; its key.

@@ -54,9 +54,11 @@ pub mod sleep;
 pub use crate::model::sleep;
 
 use crate::g::G;
+use crate::memory::{self, Short};
 pub use crate::proc::timers::Firing;
 use crate::sync::Spinning;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use crate::throw::fatal;
 use clock::Nanos;
 use crossbeam_utils::CachePadded;
 use heap::{Heap, Key};
@@ -209,18 +211,81 @@ impl std::fmt::Debug for Timers {
 #[cfg(not(any(loom, shuttle)))]
 static SPARE: parking_lot::Mutex<Vec<&'static Timers>> = parking_lot::Mutex::new(Vec::new());
 
+/// Room for timers that a heap has before it is needed: those who arm one have asked for memory before ([`may_arm`]), and may
+/// be as many.
+const AHEAD: usize = 16;
+/// What a refusal names.
+const WHAT: &str = "another timer";
+
+/// Whether there is memory for a timer that the caller is about to make or to arm.
+///
+/// # Errors
+///
+/// When there is none.
+#[inline]
+pub fn may_arm() -> Result<(), Short> {
+    memory::check(WHAT)
+}
+
+/// Room for one more, and for those to come.
+#[inline]
+fn make_room(heap: &mut Heap<Armed>) {
+    if heap.reserve(1 + AHEAD).is_err() {
+        no_room_ahead(heap);
+    }
+}
+
+#[cold]
+fn no_room_ahead(heap: &mut Heap<Armed>) {
+    memory::note_short();
+    if heap.reserve(1).is_err() {
+        fatal(format_args!(
+            "no memory for {WHAT}: the allocator refuses room for {} of them",
+            heap.len() + 1
+        ));
+    }
+}
+
+/// Heaps that were made, at least.
+#[cfg(not(any(loom, shuttle)))]
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 impl Timers {
     /// An empty heap.
-    pub fn make() -> &'static Timers {
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    pub fn make() -> Result<&'static Timers, Short> {
         #[cfg(not(any(loom, shuttle)))]
-        if let Some(timers) = SPARE.lock().pop() {
-            timers.inner.lock().closed = false;
-            return timers;
+        let spare = || SPARE.lock().pop();
+        #[cfg(not(any(loom, shuttle)))]
+        if let Some(timers) = spare() {
+            let mut inner = timers.inner.lock();
+            if inner.heap.reserve(1 + AHEAD).is_err() {
+                drop(inner);
+                SPARE.lock().push(timers);
+                return Err(Short::of(WHAT, 0));
+            }
+            inner.closed = false;
+            drop(inner);
+            return Ok(timers);
         }
-        Box::leak(Box::new(Timers {
+        #[cfg(not(any(loom, shuttle)))]
+        {
+            // Whoever gives one back allocates nothing.
+            let most = MADE.fetch_add(1, Ordering::Relaxed) as usize + 1;
+            let mut spare = SPARE.lock();
+            let more = most.saturating_sub(spare.len());
+            spare.try_reserve(more).map_err(|_| Short::of(WHAT, more * size_of::<&Timers>()))?;
+        }
+        let mut heap = Heap::new();
+        heap.reserve(1 + AHEAD).map_err(|_| Short::of(WHAT, 0))?;
+        let timers = Timers {
             first: CachePadded::new(AtomicU64::new(Nanos::NEVER.0)),
-            inner: Spinning::new(Inner { heap: Heap::new(), closed: false }),
-        }))
+            inner: Spinning::new(Inner { heap, closed: false }),
+        };
+        memory::try_box(WHAT, timers).map(|timers| &*Box::leak(timers)).map_err(|(short, _)| short)
     }
 
     /// Gives a heap to whoever makes one next. It has ended.
@@ -258,6 +323,7 @@ impl Timers {
         if inner.closed {
             return Put::Closed;
         }
+        make_room(&mut inner.heap);
         let key = inner.heap.push(when, timer);
         // SAFETY: as above; under the lock.
         unsafe { (*timer).key.set(key) };

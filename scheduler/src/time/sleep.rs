@@ -1,7 +1,7 @@
 //! Sleeping, and waiting with a deadline.
 
-use super::Timer;
 use super::clock::Nanos;
+use super::{Timer, may_arm};
 use crate::fork;
 use crate::g::{G, WaitReason};
 use crate::proc::timers::arm_parked;
@@ -73,12 +73,17 @@ unsafe fn timed_commit(gp: &'static G, park: *mut ()) -> bool {
 }
 
 /// Sleeps until the deadline (Go's `time.Sleep`): parks the goroutine, or blocks the plain thread.
+///
+/// # Panics
+///
+/// When there is no memory for a timer.
 #[track_caller]
 pub fn sleep_until(deadline: Nanos) {
     let gp = getg();
     if !pin::may_park(gp) {
         pin::refuse(gp);
     }
+    may_arm().unwrap_or_else(|short| short.refuse());
     gp.begin_select();
     // SAFETY: nobody but the timer knows of this wait.
     unsafe { gopark_until(gp, None, std::ptr::null_mut(), WaitReason::Sleep, deadline) };
