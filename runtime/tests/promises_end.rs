@@ -631,24 +631,32 @@ fn a_stop_that_races_with_the_end_has_the_timer_or_its_function_runs() {
     });
 }
 
+/// One step each: whoever has computed for long stops after it.
 #[test]
-fn the_last_steps_of_an_abandoned_goroutine_set_timers_for_others() {
+fn the_last_step_of_an_abandoned_goroutine_sets_a_timer_for_others() {
     for_each_size(|procs| {
         let timer = Arc::new(time::Timer::new(LONG));
-        let (running, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (running, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (tx, rx) = channel(1);
         let rt = builder(procs).build().unwrap();
-        let (t, r, e) = (timer.clone(), running.clone(), ended.clone());
-        rt.go(move || {
-            r.store(true, SeqCst);
-            while !e.load(SeqCst) {
-                std::hint::spin_loop();
-            }
-            t.reset(SOON);
-            drop(time::after_func(SOON, move || tx.send(()).unwrap()));
-            drop(time::after_func(LONG, || ()));
-        });
-        eventually("it runs", || running.load(SeqCst));
+        let t = timer.clone();
+        let steps: [Box<dyn FnOnce() + Send>; 3] = [
+            Box::new(move || _ = t.reset(SOON)),
+            Box::new(|| drop(time::after_func(SOON, move || tx.send(()).unwrap()))),
+            Box::new(|| drop(time::after_func(LONG, || ()))),
+        ];
+        let steps_taken = steps.len();
+        for step in steps {
+            let (r, e) = (running.clone(), ended.clone());
+            rt.go(move || {
+                r.fetch_add(1, SeqCst);
+                while !e.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
+                step();
+            });
+        }
+        eventually("they run", || running.load(SeqCst) == steps_taken);
         at_size(procs, || {
             let c = timer.c().clone();
             let waiting = go!(move || c.recv_timeout(LIMIT).is_ok());

@@ -380,7 +380,7 @@ fn a_filter_that_denies_what_the_runtime_asks_for_harms_nobody_who_runs() {
                     until_no_thread_starts();
                     refuse(&calls, errno(), Whom::Process);
                     let started = a_bit_of_all(500);
-                    assert!(started >= 20, "only {started}");
+                    // Without new stacks, as many as there are idle ones within reach of this P.
                     if !calls.contains(&libc::SYS_mprotect) && !calls.contains(&libc::SYS_mmap) {
                         assert_eq!(started, 500);
                     }
