@@ -8,6 +8,8 @@
 //! **Our hook.** The first scheduler puts a hook in front of the one that it finds, and calls that one. On a goroutine it notes
 //! where the panic is, which the payload does not say, and that a report is under way. On a plain thread it does nothing. A
 //! hook that the program sets later takes its place: then the report has no place, unless that hook calls the one before it.
+//! (`std` cannot exchange a hook in one step. A thread that takes and sets a hook while another one uses the library for the first
+//! time may lose its own.)
 //!
 //! **With `panic = "abort"`** a goroutine's root is never reached: the hook writes the report.
 //!
@@ -24,7 +26,7 @@ use parking_lot::Mutex;
 use std::any::{Any, TypeId};
 use std::fmt::Write;
 use std::panic::{self, PanicHookInfo};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Once;
 use std::time::Duration;
 
 /// How long the end of the process waits for hooks: a backtrace of a large program takes seconds.
@@ -55,20 +57,22 @@ impl Pending {
 
 static PENDING: Mutex<Vec<Pending>> = Mutex::new(Vec::new());
 
-/// Puts our hook in front of the program's, once. Not on a goroutine's stack.
+/// Puts our hook in front of the program's, once; it is there when this returns. Not on a goroutine's stack.
 pub(crate) fn prepare() {
-    static DONE: AtomicBool = AtomicBool::new(false);
+    static ONCE: Once = Once::new();
     // While it panics a thread may not change the hook; the next scheduler will. Models have hooks of their own.
-    if cfg!(shuttle) || std::thread::panicking() || DONE.swap(true, Ordering::Relaxed) {
+    if cfg!(shuttle) || std::thread::panicking() {
         return;
     }
-    // SAFETY: the function may run at any end of the process. Without memory for the entry there is nobody who waits.
-    unsafe { libc::atexit(at_exit) };
-    let before = panic::take_hook();
-    panic::set_hook(Box::new(move |info| match current_head() {
-        Some(gp) => hook(gp, info, &*before),
-        None => before(info),
-    }));
+    ONCE.call_once(|| {
+        // SAFETY: the function may run at any end of the process. Without memory for the entry there is nobody who waits.
+        unsafe { libc::atexit(at_exit) };
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| match current_head() {
+            Some(gp) => hook(gp, info, &*before),
+            None => before(info),
+        }));
+    });
 }
 
 fn hook(gp: &'static G, info: &PanicHookInfo<'_>, before: &dyn Fn(&PanicHookInfo<'_>)) {
