@@ -186,8 +186,7 @@ impl Usage {
 /// is more at once than ever before. Between such steps they stay the same to a few hundred bytes.
 ///
 /// The resident size tells less: it grows by some MiB within the first minutes and ever more slowly, because the C
-/// library keeps pieces that were given back for each thread and each size, and has several arenas. (Without these,
-/// `GLIBC_TUNABLES=glibc.malloc.tcache_count=0`, it grows by a tenth of that.)
+/// library keeps pieces that were given back for each thread and each size, and has several arenas.
 const HEAP_KIB: u64 = 1024;
 /// Threads that goroutines leave which end with them locked.
 const LEFT_THREADS: u64 = if cfg!(target_env = "gnu") { 0 } else { END_LOCKED };
