@@ -135,7 +135,16 @@ static WRONG: AtomicUsize = AtomicUsize::new(0);
 /// The thread of the last step, whether that was on a known stack, and whether a body ran there.
 static LAST: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
 
-/// After each instruction: walks, and says what is wrong with the walk.
+/// Where the two pieces of code begin that change the stack: to the M's own, and to a goroutine's.
+static SWITCHES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// Of the last step: whether it was in one of these pieces, and whether its walk was wrong.
+static IN_SWITCH: AtomicBool = AtomicBool::new(false);
+static WAS_WRONG: AtomicBool = AtomicBool::new(false);
+
+/// After each instruction: walks, and says what is wrong with the walk. It counts within the pieces of a switch and where a stack
+/// begins, and one instruction before and after them. Elsewhere the tables are the compiler's alone, and not right at each
+/// instruction (LLVM moves a comparison behind the release of a frame, and describes the frame as if it were still there).
 extern "C" fn stepped(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel's, for a handler with SA_SIGINFO.
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
@@ -145,7 +154,8 @@ extern "C" fn stepped(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut
         return;
     }
     // SAFETY: only looks for a table. It takes the address for that behind a call.
-    if unsafe { _Unwind_FindEnclosingFunction(pc + 1) } == 0 {
+    let function = unsafe { _Unwind_FindEnclosingFunction(pc + 1) };
+    if function == 0 {
         // No function: the linker's code for a call to another module. Some linkers make no table for it.
         LAST[0].store(0, SeqCst);
         return;
@@ -158,14 +168,26 @@ extern "C" fn stepped(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut
     let right = walk.status == END_OF_STACK
         && walk.base() == base.load(SeqCst)
         && (body == 0 || walk.functions().contains(&body));
-    if !right && WRONG.fetch_add(1, SeqCst) < 20 {
-        eprintln!("at {pc:#x}, stack pointer {sp:#x}, on a goroutine's stack: {on_goroutines}");
-        eprintln!("  the walk ends with {} after {:x?}", walk.status, walk.functions());
-    }
     // SAFETY: a system call without arguments.
     let thread = unsafe { libc::gettid() } as usize;
     let now = [thread, on_goroutines.into(), body];
     let last = [0, 1, 2].map(|i| LAST[i].swap(now[i], SeqCst));
+    if last[0] == thread && last[1] != now[1] {
+        SWITCHES[now[1]].store(function, SeqCst);
+    }
+    let in_switch = SWITCHES.iter().any(|switch| switch.load(SeqCst) == function);
+    let was_in_switch = IN_SWITCH.swap(in_switch, SeqCst) && last[0] == thread;
+    let was_wrong = WAS_WRONG.swap(!right, SeqCst) && last[0] == thread;
+    let counts = in_switch || was_in_switch || function == GOROUTINES_BASE.load(SeqCst);
+    let wrong = (!right && counts) || (was_wrong && in_switch && !was_in_switch);
+    if wrong && WRONG.fetch_add(1, SeqCst) < 20 {
+        eprintln!("at {pc:#x}, stack pointer {sp:#x}, on a goroutine's stack: {on_goroutines}");
+        eprintln!(
+            "  the walk, or the last one, is wrong; it ends with {} after {:x?}",
+            walk.status,
+            walk.functions()
+        );
+    }
     if last[0] == thread {
         match (last[1], now[1]) {
             (0, 1) if body == 0 => ENTERED.fetch_add(1, SeqCst),
