@@ -4,7 +4,7 @@
 //! is public here. It reaches the scheduler through its verbs alone (`getg`, `gopark`, `goready`, the atomics and the
 //! lock).
 //!
-//! [`hchan`]: the channel. [`waitq`]: who waits. `send`, `recv`, `select`: the operations. `counted`: when a channel ends. `timer`: channels that tell the time. `handle`: the typed face.
+//! `hchan`: the channel. `waitq`: who waits. `send`, `recv`, `select`: the operations. `counted`: when a channel ends. `timer`: channels that tell the time. `handle`: the typed face.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

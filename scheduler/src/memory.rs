@@ -3,7 +3,7 @@
 //! - On the way of a caller's operation it is asked first, by [`try_box`], [`try_text`] or `try_reserve`, and the operation
 //!   fails before it has changed anything: with an error, or by [`Short::refuse`].
 //! - A list that grows where nobody can be told (under a lock, on g0) grows ahead of the need. If it cannot, that is noted
-//!   ([`is_short`]), and operations that would need more of it fail as above, until there is memory again ([`check`]).
+//!   (`note_short`), and operations that would need more of it fail as above, until there is memory again ([`check`]).
 //! - If such a list is full all the same, the process ends: [`grow`].
 //! - Where only `std` can allocate (an `Arc`, a thread) it is tried first whether there would be room ([`room`]). Another
 //!   thread may take it in between.

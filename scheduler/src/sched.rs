@@ -2,7 +2,7 @@
 //!
 //! A scheduler is leaked while it runs, so that Gs, Ms and Ps can name each other with `'static` references, and is
 //! freed by `proc::shutdown` when nothing can name it any more: its owner has ended it, every M has left, sysmon has ended,
-//! no caller from elsewhere is still inside ([`Visit`]), and no goroutine is abandoned in it. Whoever leaves last frees it,
+//! no caller from elsewhere is still inside (`Visit`), and no goroutine is abandoned in it. Whoever leaves last frees it,
 //! however late that is; with an abandoned goroutine it stays leaked. A G that has ended may still hold the address, and
 //! compares it at most ([`G::runs_on`](crate::g::G::runs_on)).
 

@@ -8,14 +8,14 @@
 //! - The template is started with the first scheduler, by the thread that makes it. That one is the
 //!   program's, and may have been changed as well. So if it is not the process's first thread, the template
 //!   takes the signal mask, the affinity and the priority of that one, and the namespaces that can be
-//!   entered; what it cannot undo it reports ([`cleanse`]).
+//!   entered; what it cannot undo it reports (`cleanse`).
 //! - It is made by `pthread_create`, not by `std`, and so takes along nothing that `std` hands down (the test
 //!   harness's capture of what a thread prints).
-//! - Whoever needs a thread leaves a [`Request`] and goes on. What becomes of it is told by the thread, once
+//! - Whoever needs a thread leaves a `Request` and goes on. What becomes of it is told by the thread, once
 //!   it runs, or by `refused`, which the template calls.
 //!
 //! **Refusals.** A thread of `std` that finds no memory for its signal stack ends the process. So it is
-//! looked first whether there is room for a whole thread ([`check_room`]); only the template starts threads,
+//! looked first whether there is room for a whole thread (`check_room`); only the template starts threads,
 //! and so nobody of ours takes it meanwhile.
 //!
 //! In a model threads inherit nothing, and there is no template.

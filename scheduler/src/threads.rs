@@ -10,7 +10,7 @@
 //! T1 (no live thread is missed): the kernel's list of threads is not read at one moment, and ends early where a thread ends under
 //! the reader. So the list counts only if it has as many threads as the kernel counts afterwards. A thread that is not in such
 //! a list was started after it was read, or by one that is in it and has ended since. Whoever started it is a user or a stranger, since
-//! of ours only Ms run other code, and what they do shows. A user that was seen cannot end meanwhile, because [`end`] waits for
+//! of ours only Ms run other code, and what they do shows. A user that was seen cannot end meanwhile, because `end` waits for
 //! the lock; and a stranger that was seen is a doubt, alive or not.
 //!
 //! T2 (a number is no identity): the system gives the number of a thread that has ended to another one. A thread leaves the table

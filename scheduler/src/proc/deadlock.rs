@@ -12,7 +12,7 @@
 //! These are looked at one after another, and D1 once more at the end, with the number of switches in between: if nobody
 //! has run between two looks at which all were asleep, and nobody was there to wake one, then all of it was true at once. And
 //! what is true then stays true. When in doubt (a thread of which nothing is known, an M that is out with its goroutine) there is no
-//! alarm, and sysmon asks again later, ever more rarely ([`Doubt`]).
+//! alarm, and sysmon asks again later, ever more rarely (`Doubt`).
 //!
 //! What could hold a handle, and what speaks for it:
 //!

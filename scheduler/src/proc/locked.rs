@@ -7,15 +7,15 @@
 //! A goroutine that ends while it has its thread locked leaves it in a state that nobody knows. The M retires: it runs nothing more,
 //! and its thread ends, as in Go. But goroutines that ran there before may be parked with a reference to one of the thread's
 //! variables, which safe code can do (`LocalKey::with`). So it ends for the kernel alone: destructors of its thread-locals do not
-//! run, and the memory in which these lie stays ([`leave_behind`](crate::os::leave_behind)). Where that cannot
+//! run, and the memory in which these lie stays (`leave_behind`). Where that cannot
 //! be done, the thread sleeps for ever.
 //!
 //! What is left of each: the pages at the top of its stack, which hold its variables and what the C library knows
 //! of it (two on x86-64); 2 KiB of the heap; a page of the kernel's tables; 2 MiB of addresses; and less than one
 //! mapping. The alternate stacks are unmapped. The stack's guard becomes part of its body *before* the P goes on
-//! ([`join_guard`](crate::os::join_guard)): who gets it may need a new thread, whose stack the kernel puts below
+//! (`join_guard`): who gets it may need a new thread, whose stack the kernel puts below
 //! this one, and then both are one mapping. A stack of the C library must not be unmapped, not even in part (see
-//! [`leave_behind`](crate::os::leave_behind)).
+//! `leave_behind`).
 //!
 //! **Rejected**: a proper end once all goroutines have ended that ran there (they would have to be counted at each switch, or all
 //! goroutines that exist be waited for, of which one often lives as long as the program); a fresh thread at each lock, which
@@ -29,7 +29,7 @@
 //!
 //! **Unwinding.** `std` counts panics per thread. A goroutine that stops running while it unwinds (a destructor that
 //! receives) has its M locked for that time: else those that ran on it meanwhile would find `panicking()` true, and a second
-//! panic there would abort the process. So it is with exceptions of C++ that are caught or in flight ([`cxx`](crate::cxx)).
+//! panic there would abort the process. So it is with exceptions of C++ that are caught or in flight (`cxx`).
 
 use super::find_runnable::{Found, leave, wait_for_p};
 use super::handoffp::{handoffp, has_work};

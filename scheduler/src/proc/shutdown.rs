@@ -6,7 +6,7 @@
 //! 3. The queues and the timers' heaps are emptied: goroutines that never ran are dropped, closure and all; the others are **abandoned**: never
 //!    resumed, never unwound, their stacks never used again. What they own is leaked, as in Go when main returns.
 //! 4. The owner lets go. When every M and sysmon have left as well, and nobody from elsewhere is still waking somebody for it
-//!    ([`Visit`](crate::sched::Visit)), nobody can use the scheduler any more but on behalf of a goroutine that is abandoned in it.
+//!    (`Visit`), nobody can use the scheduler any more but on behalf of a goroutine that is abandoned in it.
 //!    So if there is none it is freed: by whoever leaves last.
 //!
 //! Z1: Every M is in the list `Sched::ms` from before its first look at the state, and step 2 signals the notes of all of
@@ -34,7 +34,7 @@
 //! From step 2 on all waits of its goroutines are **void**: nothing is handed to one that waits, wherever that is, and nobody
 //! readies it. What others wait for goes to the next of them whose wait is open.
 //!
-//! V1: **The look.** Whoever takes a wait out of a queue asks [`G::waits_are_void`], under the lock of that queue and before it claims
+//! V1: **The look.** Whoever takes a wait out of a queue asks `G::waits_are_void`, under the lock of that queue and before it claims
 //! the wait (`win_select`), and passes over one that is: takes it out, and no more. The end is the store of `STOPPED`. A look that
 //! comes after it (a program that knows that the runtime has ended has that from the store, by some chain of releases and acquires)
 //! finds the wait void. A look that does not see it came before: what is handed over then was handed to a goroutine of a living

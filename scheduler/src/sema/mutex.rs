@@ -50,7 +50,7 @@
 //! of `handoff`). What it finds is only a reason to make a real fence and look again, since `WOKEN` is
 //! cleared without a barrier. Whether the kernel has the barrier is found out by the first scheduler; the
 //! first waiter makes sure that it has been. If the kernel refuses it since then, that opener may miss the
-//! waiter; but its store of 0 is seen by the waiter soon. So the first waiter sleeps for [`POLL`] at most,
+//! waiter; but its store of 0 is seen by the waiter soon. So the first waiter sleeps for `POLL` at most,
 //! whatever its deadline, and looks again. What is opened after that is opened with a fence.
 //!
 //! **Rejected**: a fence in every unlock (above; twice the time); the barrier at every park (above); Go's count of waiters in the

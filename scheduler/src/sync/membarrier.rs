@@ -16,7 +16,7 @@
 //!
 //! Rust's memory model knows no asymmetric fences; this is what C++ proposes as P1202, on the kernel's
 //! promise. The models use `fence(SeqCst)` for both, and one of them has the kernel refuse at some moment
-//! ([`model`]).
+//! (`model`).
 
 #[cfg(loom)]
 pub use model::{fences_now, heavy, light, refused};
