@@ -71,7 +71,8 @@ pub enum Migration {
     /// On the OS thread that started it. Goroutines that have not started yet are still taken by whoever is free. A lock of the
     /// thread's (`std`'s) that is held over a wait may never be released (`proc::stranded`).
     Never,
-    /// On another OS thread each time, as far from the usual as can be: for tests.
+    /// On another OS thread each time, as far from the usual as can be: for tests. Where the system gives no other thread it goes
+    /// on on its own.
     Always,
 }
 

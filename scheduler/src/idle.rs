@@ -251,15 +251,15 @@ impl<M: PartialEq> Idle<M> {
         first.map_or(PutP::Idle, PutP::To)
     }
 
-    /// From now on the Ps below `limit` take part; one caller at a time. The idle ones above are the caller's, as with
-    /// [`PutP::Over`]; those of `made` that are below and take part from now on are, too, to be given up.
+    /// From now on the Ps below `limit` take part, all of which have been made; one caller at a time. The idle ones above are the
+    /// caller's, as with [`PutP::Over`]; those below that were nobody's until now are, too, to be given up.
     ///
     /// # Errors
     ///
     /// When there is no memory; nothing is changed.
-    pub fn set_limit(&self, limit: usize, made: usize) -> Result<Vec<usize>, Short> {
+    pub fn set_limit(&self, limit: usize) -> Result<Vec<usize>, Short> {
         let mut out = Vec::new();
-        let most = limit.max(made);
+        let most = limit.max(self.limit());
         out.try_reserve_exact(most).map_err(|_| Short::of(WHAT, most * size_of::<usize>()))?;
         let mut lists = self.lists.lock();
         let before = self.limit();
@@ -268,15 +268,14 @@ impl<M: PartialEq> Idle<M> {
         self.npidle.store(lists.ps.len() as u32, Ordering::Release);
         if limit > before {
             out.extend(before..limit);
-            // The others were never there.
-            lists.retired -= limit.min(made).saturating_sub(before);
+            lists.retired -= limit - before;
         }
         Ok(out)
     }
 
-    /// A P that takes no part any longer has been emptied. It is nobody's.
-    pub fn retired(&self) {
-        self.lists.lock().retired += 1;
+    /// So many Ps above the limit are nobody's from now on: new ones, or one that took part and has been emptied.
+    pub fn retired(&self, n: usize) {
+        self.lists.lock().retired += n;
     }
 
     /// How many Ps are nobody's because of the limit.
@@ -397,17 +396,18 @@ mod tests {
     fn ps_above_the_limit_take_no_part_until_it_is_raised() {
         let idle: Idle<&str> = Idle::try_new(4).unwrap();
         assert_eq!((idle.get_p(), idle.get_p()), (Some(0), Some(1)));
-        assert_eq!(idle.set_limit(1, 4).unwrap(), [3, 2]);
-        idle.retired();
-        idle.retired();
+        assert_eq!(idle.set_limit(1).unwrap(), [3, 2]);
+        idle.retired(1);
+        idle.retired(1);
         assert_eq!((idle.npidle(), idle.get_p()), (0, None));
         assert_eq!((idle.put_p(1), idle.put_p(0)), (PutP::Over, PutP::Idle));
-        idle.retired();
+        idle.retired(1);
         assert_eq!((idle.npidle(), idle.nretired()), (1, 3));
         // Two that were there before, and two new ones.
-        assert_eq!(idle.set_limit(3, 4).unwrap(), [1, 2]);
+        assert_eq!(idle.set_limit(3).unwrap(), [1, 2]);
         assert_eq!(idle.nretired(), 1);
-        assert_eq!(idle.set_limit(6, 4).unwrap(), [3, 4, 5]);
+        idle.retired(2);
+        assert_eq!(idle.set_limit(6).unwrap(), [3, 4, 5]);
         assert_eq!(idle.nretired(), 0);
         for p in 1..6 {
             assert_eq!(idle.put_p(p), PutP::Idle);

@@ -219,11 +219,11 @@ fn a_p_above_the_limit_is_given_up_for_good_and_one_below_it_is_kept() {
                 over
             })
         };
-        assert_eq!(idle.set_limit(1, 2).unwrap(), []);
+        assert_eq!(idle.set_limit(1).unwrap(), []);
         if !holder.join().unwrap() {
             assert_eq!(idle.put_p(1), PutP::Over);
         }
-        idle.retired();
+        idle.retired(1);
         let seeker = {
             let idle = idle.clone();
             thread::spawn(move || {
@@ -232,7 +232,7 @@ fn a_p_above_the_limit_is_given_up_for_good_and_one_below_it_is_kept() {
                 }
             })
         };
-        for p in idle.set_limit(2, 2).unwrap() {
+        for p in idle.set_limit(2).unwrap() {
             assert_eq!(idle.put_p(p), PutP::Idle);
         }
         seeker.join().unwrap();

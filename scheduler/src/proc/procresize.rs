@@ -62,12 +62,13 @@ pub fn set_max_procs(sched: &'static Sched, n: usize) -> usize {
 ///
 /// # Errors
 ///
-/// When there is no memory for more Ps; nothing is changed.
+/// When there is no memory for more Ps; the number stays. New Ps that were made first are nobody's, for the next call.
 fn begin(sched: &'static Sched, n: usize) -> Result<(), Short> {
     let made = sched.allp.len();
     sched.allp.make(n, sched.config.random_order)?;
+    sched.idle.retired(sched.allp.len() - made);
     sched.idle.reserve(n)?;
-    for p in sched.idle.set_limit(n, made)? {
+    for p in sched.idle.set_limit(n)? {
         release_p(sched, &sched.allp[p]);
     }
     if !sched.globq.is_empty() || sched.allp.iter().any(|pp| !pp.runq.is_empty()) {
@@ -102,6 +103,6 @@ pub(super) fn retire_p(sched: &'static Sched, pp: &'static P) {
     owned.gcache.give_all();
     owned.stacks.give_all();
     pp.watched.curg.store(std::ptr::null_mut(), Ordering::Relaxed);
-    sched.idle.retired();
+    sched.idle.retired(1);
     start(sched, sched.idle.submitted());
 }

@@ -313,7 +313,11 @@ fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: std::
     match errand {
         Errand::None => {}
         Errand::Spin(token) => _ = sched.idle.stop_spinning(token),
-        Errand::Run(gp, _) => sched.globq.push(gp),
+        Errand::Run(gp, _) => {
+            // It may go on where it ran before, with `Migration::Always` too.
+            gp.0.m.store(std::ptr::null_mut(), Ordering::Relaxed);
+            sched.globq.push(gp);
+        }
     }
     if last {
         shutdown::none_is_left(sched);

@@ -15,6 +15,7 @@ use super::arena;
 use super::class::{CLASSES, slot_size};
 use super::mapping;
 use super::scavenge;
+use crate::memory::{self, List};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
@@ -40,6 +41,7 @@ static DEPOTS: [Mutex<Depot>; CLASSES] =
 impl Depot {
     fn pop_into(&mut self, stacks: &mut Vec<Stack>, n: usize) {
         let keep = self.free.len().saturating_sub(n);
+        room_for(stacks, self.free.len() - keep);
         stacks.extend(self.free.drain(keep..));
         self.low = self.low.min(keep);
     }
@@ -54,8 +56,13 @@ const fn reserve(class: u8) -> usize {
 pub(super) fn take_idle(class: u8, n: usize) -> Vec<Stack> {
     let mut depot = DEPOTS[class as usize].lock();
     let n = depot.low.saturating_sub(reserve(class)).min(n);
+    let mut idle = Vec::new();
+    if idle.try_reserve_exact(n).is_err() {
+        return idle;
+    }
     depot.low -= n;
-    depot.free.drain(..n).collect()
+    idle.extend(depot.free.drain(..n));
+    idle
 }
 
 /// Takes the stack that was used last, for a caller without a cache.
@@ -72,11 +79,22 @@ pub(super) fn mark(class: u8) -> bool {
     depot.low > reserve(class)
 }
 
+/// What a want of memory names.
+const WHAT: &str = "the lists of free stacks";
+/// Stacks that a list of them has room for before it needs it.
+const SPARE: usize = 15;
+
+/// A list of stacks can take so many more.
+fn room_for(list: &mut impl List, n: usize) {
+    memory::grow_ahead(WHAT, list, n, SPARE);
+}
+
 fn give(class: u8, stacks: impl ExactSizeIterator<Item = Stack>) {
     if stacks.len() == 0 {
         return;
     }
     let mut depot = DEPOTS[class as usize].lock();
+    room_for(&mut depot.free, stacks.len());
     depot.free.extend(stacks);
     let many = depot.free.len() > reserve(class);
     drop(depot);
@@ -220,7 +238,9 @@ impl StackCache {
     /// Gives back all that it keeps, for others.
     #[cold]
     pub fn give_all(&mut self) {
-        self.hot[0].stacks.extend(self.top.take());
+        if let Some(top) = self.top.take() {
+            give(0, std::iter::once(top));
+        }
         for (class, hot) in self.hot.iter_mut().enumerate() {
             give(class as u8, hot.stacks.drain(..));
         }
@@ -272,6 +292,7 @@ impl StackCache {
         if span.len() > slot {
             mapping::populate(&span, slot);
         }
+        room_for(&mut hot.stacks, span.len() / slot);
         hot.stacks.extend(span.step_by(slot).map(|start| Stack::new(class, start)));
         self.made += hot.stacks.len();
         Ok(hot.stacks.pop().expect("a slot was taken"))
@@ -301,8 +322,12 @@ impl StackCache {
         let Some(hot) = self.hot.get_mut(class as usize) else {
             return give(class, std::iter::once(stack));
         };
+        let limit = arena::cache_limit(class);
+        let more = limit.saturating_sub(hot.stacks.len());
+        memory::grow_ahead(WHAT, &mut hot.stacks, 1, more);
+        // Up to its limit `put` does not ask.
+        hot.limit = limit.min(hot.stacks.capacity());
         hot.stacks.push(stack);
-        hot.limit = arena::cache_limit(class);
         if hot.stacks.len() > hot.limit {
             let surplus = hot.stacks.len() - hot.limit / 2;
             give(class, hot.stacks.drain(..surplus));
