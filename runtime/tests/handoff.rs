@@ -813,12 +813,12 @@ fn what_is_in_the_queue_of_a_p_that_no_thread_can_be_started_for_is_run() {
                 })
             };
             spin(runs);
-            limit(libc::RLIMIT_AS, memory("VmSize") + (64 << 10));
             let has_run = Arc::new(AtomicBool::new(false));
             let child = {
                 let has_run = has_run.clone();
                 go!(move || has_run.store(true, SeqCst))
             };
+            limit(libc::RLIMIT_AS, memory("VmSize") + (64 << 10));
             gort::blocking(|| {
                 thread::sleep(Duration::from_millis(100));
                 stop.store(true, SeqCst);

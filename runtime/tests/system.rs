@@ -442,6 +442,11 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+fn says_what_and_why(e: &std::io::Error) {
+    let text = e.to_string();
+    assert!(text.starts_with("cannot start an OS thread: ") && text.contains("ulimit -u"), "{text}");
+}
+
 #[test]
 fn a_runtime_without_threads_is_refused_and_the_limit_named() {
     let test = "a_runtime_without_threads_is_refused_and_the_limit_named";
@@ -452,11 +457,9 @@ fn a_runtime_without_threads_is_refused_and_the_limit_named() {
         in_child(test, &[PS, ("GORT_TEST_THREADS", threads)], || {
             may_start(var("GORT_TEST_THREADS").parse().unwrap());
             for _ in 0..3 {
-                let e = Runtime::builder().build().unwrap_err();
-                assert!(e.to_string().contains("ulimit -u"), "{e}");
+                says_what_and_why(&Runtime::builder().build().unwrap_err());
             }
-            let e = Runtime::builder().build_global().unwrap_err();
-            assert!(e.to_string().contains("ulimit -u"), "{e}");
+            says_what_and_why(&Runtime::builder().build_global().unwrap_err());
             eprintln!("nothing is harmed");
             gort::run(|| unreachable!("there is no thread to run it"));
         })

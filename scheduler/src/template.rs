@@ -198,7 +198,7 @@ fn spawn(request: Request) {
     }
 }
 
-/// Names what may have to be changed.
+/// Says what was asked for, and names what may have to be changed.
 fn explain(e: &io::Error) -> io::Error {
     let remedy = match e.raw_os_error() {
         Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => {
@@ -206,7 +206,7 @@ fn explain(e: &io::Error) -> io::Error {
         }
         _ => "ulimit -u, ulimit -v, ulimit -d, the control group's pids.max and memory, kernel.threads-max",
     };
-    io::Error::new(e.kind(), format!("{e} ({remedy})"))
+    io::Error::new(e.kind(), format!("cannot start an OS thread: {e} ({remedy})"))
 }
 
 #[cfg(shuttle)]

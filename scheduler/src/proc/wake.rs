@@ -304,10 +304,10 @@ fn go_on_without(sched: &'static Sched, pp: &'static P, errand: Errand, e: std::
     // ORDERING: AcqRel: whoever is the last sees what the others did.
     let last = sched.attached.fetch_sub(1, Ordering::AcqRel) == 1;
     if last && !sched.stopped() {
-        crate::throw::fatal(format_args!("cannot start an OS thread to run goroutines: {e}"));
+        crate::throw::fatal(format_args!("{e}; there is none to run goroutines"));
     }
     if !SAID.swap(true, Ordering::Relaxed) {
-        report(format_args!("gort: cannot start another OS thread, goes on with those that there are: {e}"));
+        report(format_args!("gort: {e}; goroutines go on with the threads that there are"));
     }
     release_p(sched, pp);
     match errand {
