@@ -17,7 +17,7 @@
 //! If the process has several C++ runtimes, the first one that is found counts.
 
 use std::arch::global_asm;
-use std::ffi::{CStr, c_uint, c_void};
+use std::ffi::{c_uint, c_void};
 use std::mem::transmute;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -70,7 +70,7 @@ pub(crate) fn look_for_runtime() {
 /// The function of a C++ runtime that has been loaded, by whomever.
 #[cfg(not(target_feature = "crt-static"))]
 fn loaded() -> *mut c_void {
-    const LIBRARIES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++abi.so.1", c"libc++.so.1"];
+    const LIBRARIES: [&std::ffi::CStr; 3] = [c"libstdc++.so.6", c"libc++abi.so.1", c"libc++.so.1"];
     let find = |library: *mut c_void| {
         // SAFETY: a handle of `dlopen`'s, or the one for all that is global.
         unsafe { libc::dlsym(library, c"__cxa_get_globals".as_ptr()) }
