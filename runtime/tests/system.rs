@@ -9,9 +9,9 @@ use gort::{Builder, Runtime, blocking, chan, go, lock_os_thread};
 use std::fs;
 use std::hint::black_box;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PS: (&str, &str) = ("GORT_MAXPROCS", "2");
 
@@ -111,6 +111,52 @@ fn a_thread_that_a_goroutine_has_changed_hands_nothing_down() {
         })
         .with_status(0)
         .says(0, "gort:");
+    }
+}
+
+/// How often the first thread has come into the handler, and out of it.
+static ENTERED: AtomicUsize = AtomicUsize::new(0);
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
+/// Takes some milliseconds.
+unsafe extern "C" fn dawdles(_: libc::c_int) {
+    ENTERED.fetch_add(1, SeqCst);
+    let end = Instant::now() + Duration::from_millis(4);
+    while Instant::now() < end {}
+    LEFT.fetch_add(1, SeqCst);
+}
+
+#[test]
+fn what_the_first_thread_blocks_in_a_handler_is_handed_to_nobody() {
+    let test = "what_the_first_thread_blocks_in_a_handler_is_handed_to_nobody";
+    for _ in 0..10 {
+        in_child(test, &[PS], || {
+            // SAFETY: reads the struct; the handler reads a clock and counts.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = dawdles as *const () as usize;
+                libc::sigfillset(&raw mut action.sa_mask);
+                assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()), 0);
+            }
+            let clean = state();
+            std::thread::spawn(|| {
+                for n in 1.. {
+                    // SAFETY: sends a signal, to the first thread of this process.
+                    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::getpid(), libc::SIGUSR2) };
+                    while LEFT.load(SeqCst) < n {
+                        std::thread::yield_now();
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            while ENTERED.load(SeqCst) == LEFT.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            gort::run(move || assert_eq!(states_of_threads(2), [clean.clone(), clean]));
+            // SAFETY: nothing is left to do; the handler still runs.
+            unsafe { libc::_exit(0) };
+        })
+        .with_status(0);
     }
 }
 

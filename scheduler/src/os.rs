@@ -1,10 +1,10 @@
 //! What the kernel says of an OS thread of this process, and what one thread can take over from another.
 
-use crate::sync;
 use crate::time::clock::Nanos;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 const THREADS: &str = "/proc/self/task";
 
@@ -151,24 +151,28 @@ pub fn become_like(other: libc::pid_t) {
     }
 }
 
+/// Takes over what another thread blocks, but not what it blocks for a moment only: in a signal handler, or in the
+/// C library, which blocks all while it starts a thread. A moment ends between two looks. There is no need for a
+/// second one if the calling thread, a copy of the one that started it, blocks no less.
+#[allow(clippy::disallowed_methods, reason = "the template, which runs no goroutines, sleeps")]
 fn copy_signal_mask(other: libc::pid_t) {
-    let mask = || status_of(other).as_deref().and_then(|status| field(status, "SigBlk")).and_then(hex);
-    // The C library's own signals can be blocked by itself only, as all are while it starts a thread.
-    let for_a_moment = |mask: u64| mask & 3 << 31 != 0;
-    let mut looks = (0..1000).map(|_| mask());
-    let settled = looks.find(|mask| {
-        let settled = mask.is_none_or(|mask| !for_a_moment(mask));
-        if !settled {
-            sync::os_yield();
+    const LOOKS: usize = 100;
+    let mask_of = |tid| status_of(tid).as_deref().and_then(|status| field(status, "SigBlk")).and_then(hex);
+    let own = mask_of(gettid()).unwrap_or(0);
+    let mut blocked = u64::MAX;
+    for _ in 0..LOOKS {
+        let Some(now) = mask_of(other) else { return };
+        blocked &= now;
+        if blocked & !own == 0 {
+            break;
         }
-        settled
-    });
-    let Some(Some(mask)) = settled else { return };
+        std::thread::sleep(Duration::from_millis(1));
+    }
     // SAFETY: fills the set in, and changes this thread's mask.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        (1..=64).filter(|n| mask >> (n - 1) & 1 == 1).for_each(|n| _ = libc::sigaddset(&raw mut set, n));
+        (1..=64).filter(|n| blocked >> (n - 1) & 1 == 1).for_each(|n| _ = libc::sigaddset(&raw mut set, n));
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
     }
 }
