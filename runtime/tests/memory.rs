@@ -10,6 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -22,10 +23,15 @@ const OFF: usize = usize::MAX;
 static THREAD: AtomicI32 = AtomicI32::new(0);
 /// Whether all that come after are refused as well.
 static FOR_GOOD: AtomicBool = AtomicBool::new(false);
+/// All that are larger are refused as well, on all threads.
+static LARGEST: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Refusals so far.
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
-fn refuses() -> bool {
+fn refuses(bytes: usize) -> bool {
+    if bytes > LARGEST.load(SeqCst) {
+        return true;
+    }
     let left = GRANTED.load(SeqCst);
     if left == OFF {
         return false;
@@ -43,7 +49,7 @@ fn refuses() -> bool {
         OFF
     };
     if GRANTED.compare_exchange(left, next, SeqCst, SeqCst).is_err() {
-        return refuses();
+        return refuses(bytes);
     }
     REFUSED.fetch_add(usize::from(left == 0), SeqCst);
     left == 0
@@ -53,7 +59,7 @@ fn refuses() -> bool {
 unsafe impl GlobalAlloc for Refusing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
-        if refuses() { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
+        if refuses(layout.size()) { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
     }
 
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
@@ -63,7 +69,7 @@ unsafe impl GlobalAlloc for Refusing {
 
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller's promise.
-        if refuses() { std::ptr::null_mut() } else { unsafe { System.realloc(p, layout, size) } }
+        if refuses(size) { std::ptr::null_mut() } else { unsafe { System.realloc(p, layout, size) } }
     }
 }
 
@@ -379,18 +385,93 @@ fn contexts_groups_and_scopes_that_are_refused_memory_are_panics() {
             let bystander = Bystander::begin();
             let root = gort::context::background();
             let (parent, _cancel) = gort::context::with_cancel(&root);
-            let ops: [&dyn Fn(); 3] = [
+            let ops: [&dyn Fn(); 5] = [
                 &|| drop(gort::context::with_cancel(&parent)),
+                &|| drop(gort::context::with_timeout(&parent, Duration::from_secs(3600))),
+                &|| drop(gort::context::after_func(&parent, || ())),
                 &|| drop(gort::sync::ErrGroup::<()>::new()),
                 &|| gort::scope(|_| ()),
             ];
             for op in ops {
                 let (refused, outcome) = refusing(0, false, || catch_unwind(AssertUnwindSafe(op)));
                 let text = outcome.unwrap_err();
-                assert!(refused && text.downcast_ref::<String>().unwrap().starts_with("no memory for a "));
+                assert!(refused && text.downcast_ref::<String>().unwrap().starts_with("no memory for a"));
                 bystander.is_well();
                 op();
             }
+        });
+    })
+    .with_status(0);
+}
+
+#[test]
+fn processors_are_given_up_where_there_is_no_memory_for_a_timer() {
+    let test = "processors_are_given_up_where_there_is_no_memory_for_a_timer";
+    in_child(test, &[("GORT_MAXPROCS", "2")], || {
+        gort::run(|| {
+            let (runs, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let hog = {
+                let (runs, stop) = (runs.clone(), stop.clone());
+                go!(move || {
+                    runs.store(true, SeqCst);
+                    while !stop.load(SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                })
+            };
+            while !runs.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            LARGEST.store(8191, SeqCst);
+            let arm = || _ = after_func(Duration::from_secs(3600), || ());
+            while catch_unwind(arm).is_ok() {}
+            // It waits until the other one's processor has been taken from it.
+            assert_eq!(gort::set_max_procs(1), 2);
+            LARGEST.store(usize::MAX, SeqCst);
+            assert_eq!(gort::set_max_procs(2), 1);
+            sleep(Duration::from_millis(1));
+            stop.store(true, SeqCst);
+            hog.join().unwrap();
+        });
+    })
+    .with_status(0);
+}
+
+#[test]
+fn a_cancel_that_no_goroutine_can_be_started_for_wakes_who_waits_for_the_context() {
+    let test = "a_cancel_that_no_goroutine_can_be_started_for_wakes_who_waits_for_the_context";
+    in_child(test, &[ONE_P], || {
+        gort::run(|| {
+            let (ctx, cancel) = gort::context::with_cancel(&gort::context::background());
+            let _first = gort::context::after_func(&ctx, || ());
+            let none = Arc::new(gort::sync::Semaphore::new(0));
+            let waiter = {
+                let (ctx, none) = (ctx.clone(), none.clone());
+                go!(move || none.acquire_context(1, &ctx).is_err())
+            };
+            let _last = gort::context::after_func(&ctx, || ());
+            gort::yield_now();
+            let rt = Runtime::builder().max_procs(1).build().unwrap();
+            let hold = chan::<()>(0);
+            // Until there is no goroutine to be had, neither here nor for a caller without a processor.
+            let wait = || {
+                let wait = hold.clone();
+                move || _ = wait.recv()
+            };
+            let mut held = Vec::with_capacity(1 << 16);
+            while let (_, Ok(handle)) = refusing(0, false, || Builder::new().go(wait())) {
+                held.push(handle);
+            }
+            LARGEST.store(4095, SeqCst);
+            while let Ok(handle) = catch_unwind(AssertUnwindSafe(|| rt.go(wait()))) {
+                held.push(handle);
+            }
+            let cancelled = catch_unwind(AssertUnwindSafe(&*cancel));
+            LARGEST.store(usize::MAX, SeqCst);
+            assert!(cancelled.is_err(), "a goroutine could be started");
+            assert!(waiter.join().unwrap());
+            hold.close();
+            held.into_iter().for_each(|handle| handle.join().unwrap());
         });
     })
     .with_status(0);

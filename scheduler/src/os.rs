@@ -154,7 +154,7 @@ pub fn become_like(other: libc::pid_t) {
 /// Takes over what another thread blocks, but not what it blocks for a moment only: in a signal handler, or in the
 /// C library, which blocks all while it starts a thread. A moment ends between two looks. There is no need for a
 /// second one if the calling thread, a copy of the one that started it, blocks no less.
-#[allow(clippy::disallowed_methods, reason = "the template, which runs no goroutines, sleeps")]
+#[expect(clippy::disallowed_methods, reason = "the template, which runs no goroutines, sleeps")]
 fn copy_signal_mask(other: libc::pid_t) {
     const LOOKS: usize = 100;
     let mask_of = |tid| status_of(tid).as_deref().and_then(|status| field(status, "SigBlk")).and_then(hex);

@@ -19,6 +19,7 @@
 
 use crate::fork;
 use crate::g::{Bound, G, GoroutineId};
+use crate::memory;
 use crate::stack::current_head;
 use crate::throw::report;
 use crate::time::clock::Nanos;
@@ -29,6 +30,10 @@ use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 use std::time::Duration;
 
+/// What a want of memory names, though nobody is told.
+const WHAT: &str = "what a panic says";
+/// Room for the name of a source file with its line, as a rule.
+const ROOM_FOR_PLACE: usize = 512;
 /// How long the end of the process waits for hooks: a backtrace of a large program takes seconds.
 const HOOKS: Duration = Duration::from_secs(5);
 /// How long after its hook a panic may come to the root of its goroutine and still be waited for.
@@ -80,11 +85,17 @@ fn hook(gp: &'static G, info: &PanicHookInfo<'_>, before: &dyn Fn(&PanicHookInfo
     {
         let (mut pending, now) = (PENDING.lock(), Nanos::now());
         pending.retain(|other| other.id != id && other.lives(now));
-        pending.push(Pending { id, hooked: None });
+        // Without memory for it the end of the process does not wait for this one.
+        if pending.try_reserve(1).is_ok() {
+            pending.push(Pending { id, hooked: None });
+        }
     }
     if let Some(at) = info.location() {
-        let (payload, text) = (info.payload().type_id(), text_of(info.payload()).into());
-        gp.set_panic(Seen { payload, text, at: at.to_string().into() });
+        let text = memory::try_text(WHAT, text_of(info.payload()));
+        let at = memory::room(WHAT, ROOM_FOR_PLACE).map(|()| at.to_string().into());
+        if let (Ok(text), Ok(at)) = (text, at) {
+            gp.set_panic(Seen { payload: info.payload().type_id(), text, at });
+        }
     }
     before(info);
     if cfg!(panic = "abort") {

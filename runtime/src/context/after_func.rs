@@ -30,6 +30,11 @@ impl AfterFunc {
         self.f.lock().is_some()
     }
 
+    /// True if it is called by who cancels the context.
+    pub fn is_called_at_once(&self) -> bool {
+        self.at_once
+    }
+
     /// Runs it, in a goroutine of its own if it may take long, unless that has been done, or it was stopped.
     pub fn start(&self) {
         let f = self.f.lock().take();
@@ -107,8 +112,10 @@ fn register(ctx: &Context, f: Function, at_once: bool) -> StopFunc {
     let (at, f) = (Location::caller(), Spinning::new(Some(f)));
     let new = AfterFunc { at_once, at, f, home: Spinning::new(None) };
     let func = memory::arc("a function to be called", new);
+    let stopped = func.clone();
+    let stop = StopFunc::new(move || stopped.stop());
     if let Some(node) = ctx.canceller() {
-        func.clone().settle(node);
+        func.settle(node);
     }
-    StopFunc::new(move || func.stop())
+    stop
 }

@@ -1,6 +1,7 @@
 //! The functions that contexts give: called as functions, cloned and dropped as one likes.
 
 use super::Cause;
+use gort_scheduler::memory;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -14,8 +15,9 @@ macro_rules! function {
         pub struct $name(Arc<dyn Fn($($arg)?) $(-> $out)? + Send + Sync>);
 
         impl $name {
+            #[track_caller]
             pub(super) fn new(f: impl Fn($($arg)?) $(-> $out)? + Send + Sync + 'static) -> $name {
-                $name(Arc::new(f))
+                $name(memory::arc("a function of a context", f))
             }
         }
 

@@ -47,6 +47,7 @@ use gort_scheduler::sync::Spinning;
 use gort_scheduler::sync::atomic::{AtomicU8, Ordering};
 use std::any::Any;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -308,7 +309,24 @@ pub(super) fn cancel(root: &Arc<Node>, err: ContextError, cause: Option<Cause>) 
             timer.stop();
         }
     }
-    functions.iter().for_each(|f| f.start());
+    call_all(functions);
+}
+
+/// Calls or starts them all. Where a goroutine is refused, the others are started nevertheless, and then the caller is told.
+fn call_all(functions: Vec<Arc<AfterFunc>>) {
+    // Those that are called here wake somebody, and need nothing.
+    let (at_once, in_goroutines): (Vec<_>, Vec<_>) =
+        functions.into_iter().partition(|f| f.is_called_at_once());
+    at_once.iter().for_each(|f| f.start());
+    let mut first = None;
+    for f in in_goroutines {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f.start())) {
+            first.get_or_insert(payload);
+        }
+    }
+    if let Some(payload) = first {
+        resume_unwind(payload);
+    }
 }
 
 /// Has a node with a deadline of its own cancelled when that comes.

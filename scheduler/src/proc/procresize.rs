@@ -6,7 +6,7 @@
 //! The caller waits until all are gone.
 
 use super::handoffp::retake;
-use super::park::{getg, systemstack};
+use super::park::{getg, gosched, systemstack};
 use super::pin;
 use super::wake::{release_p, start};
 use crate::config::MAX_PROCS;
@@ -16,7 +16,7 @@ use crate::p::P;
 use crate::sched::Sched;
 use crate::sync::atomic::Ordering;
 use crate::time::clock::Nanos;
-use crate::time::sleep::sleep_until;
+use crate::time::sleep::try_sleep_until;
 use std::time::Duration;
 
 /// How long the caller waits between two looks at the Ps that are still held.
@@ -45,7 +45,10 @@ pub fn set_max_procs(sched: &'static Sched, n: usize) -> usize {
     if n != before && begun.is_ok() {
         while sched.idle.nretired() < sched.allp.len() - n {
             systemstack(|| press(sched, n));
-            sleep_until(Nanos::now().after(NAP));
+            // Without memory for a timer it only gives way.
+            if try_sleep_until(Nanos::now().after(NAP)).is_err() {
+                gosched();
+            }
         }
     }
     sched.resizing.update(|busy| {

@@ -8,6 +8,7 @@ use super::{crowd, locked, newproc, shutdown, sysmon};
 use crate::config::Migration;
 use crate::g::{G, Phase, Status, casgstatus};
 use crate::m::{Errand, M};
+use crate::memory;
 use crate::p::P;
 use crate::runq::Gp;
 use crate::sched::Sched;
@@ -19,7 +20,11 @@ use std::ptr;
 pub(crate) fn schedule(sched: &'static Sched, mp: &'static M) {
     name_thread(&sched.config.thread_name);
     mp.sched.set(Some(sched));
-    sched.ms.lock().push(mp);
+    {
+        let mut ms = sched.ms.lock();
+        memory::grow("the list of a runtime's OS threads", &mut *ms, 1);
+        ms.push(mp);
+    }
     if let Some(pp) = mp.take_nextp() {
         acquirep(sched, mp, pp);
     }

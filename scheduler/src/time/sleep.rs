@@ -4,6 +4,7 @@ use super::clock::Nanos;
 use super::{Timer, may_arm};
 use crate::fork;
 use crate::g::{G, WaitReason};
+use crate::memory::Short;
 use crate::proc::timers::arm_parked;
 use crate::proc::{self, Commit, getg, gopark, pin};
 use crate::sched::Sched;
@@ -79,12 +80,23 @@ unsafe fn timed_commit(gp: &'static G, park: *mut ()) -> bool {
 /// When there is no memory for a timer.
 #[track_caller]
 pub fn sleep_until(deadline: Nanos) {
+    try_sleep_until(deadline).unwrap_or_else(|short| short.refuse());
+}
+
+/// [`sleep_until`] for a caller that can do without.
+///
+/// # Errors
+///
+/// When there is no memory for a timer; it has not slept.
+#[track_caller]
+pub fn try_sleep_until(deadline: Nanos) -> Result<(), Short> {
     let gp = getg();
     if !pin::may_park(gp) {
         pin::refuse(gp);
     }
-    may_arm().unwrap_or_else(|short| short.refuse());
+    may_arm()?;
     gp.begin_select();
     // SAFETY: nobody but the timer knows of this wait.
     unsafe { gopark_until(gp, None, std::ptr::null_mut(), WaitReason::Sleep, deadline) };
+    Ok(())
 }
