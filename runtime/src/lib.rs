@@ -1,7 +1,11 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 // README's links lead to the pages of a release; here, to those that are built with this one. The first definition counts.
+//! [docs/behaviour.md]: crate::docs::behaviour
 //! [docs/crates.md]: crate::docs::crates
+//! [docs/guide.md]: crate::docs::guide
+//! [docs/operating.md]: crate::docs::operating
 //! [docs/phrase-book.md]: crate::docs::phrase_book
+//! [docs/questions.md]: crate::docs::questions
 //! [docs/safety.md]: crate::docs::safety
 //!
 #![doc = include_str!("../README.md")]
