@@ -135,7 +135,10 @@ impl<T, const ROLE: u64> Counted<T, ROLE> {
             // SAFETY: the place holds a value, which is ours.
             return Ok(unsafe { place.assume_init() });
         }
-        Err(not_received(received))
+        if received == Received::Refused {
+            refused(());
+        }
+        Err(received)
     }
 
     pub fn try_send(&self, v: T) -> Result<(), TrySendError<T>> {
@@ -327,19 +330,7 @@ impl<T, const ROLE: u64> Hash for Counted<T, ROLE> {
     }
 }
 
-/// Why there is no value, unless the receive would have to wait and must not. Apart from [`Counted::recv`], so that the way to
-/// the panic does not keep that from being inlined.
-#[cold]
-#[inline(never)]
-#[track_caller]
-fn not_received(why: Received) -> Received {
-    if why == Received::Refused {
-        refused(());
-    }
-    why
-}
-
-/// A send would have to wait, and must not: the value goes with the panic.
+/// The operation would have to wait, and must not: the value of a send goes with the panic.
 #[cold]
 #[inline(never)]
 #[track_caller]
